@@ -1,0 +1,83 @@
+"""The error tree, split by what the caller does about it.
+
+    AworkerError
+      ConfigError          fix the file (exit code 2)
+      QueueUnavailable     wait and try again
+      LeaseLost            drop the outcome: another worker owns the task
+      TaskInvalid          dead letter
+        PayloadInvalid       bytes, JSON, task_id, size
+        UnknownTaskType      no handler of that name
+        ArgumentsInvalid     args do not fit the handler's type
+      RequestDeclined      what was asked for cannot be had: an error result, no dead letter
+      ExecutionFailed      by policy: retry, dead letter
+        HandlerRaised        the handler's own exception
+        HandlerTimedOut      the handler ran over its timeout
+        TaskCancelled        a person or a drain stopped it
+        ChildDied            the child process that ran it is gone
+          ChildOutOfMemory     the pool ended it over its memory limit
+
+A message reads ``<path> must be <rule>, was <value>; <what to do>``.
+"""
+
+
+class AworkerError(Exception):
+    """Base of everything that aworker raises on purpose."""
+
+
+class ConfigError(AworkerError):
+    """A configuration value breaks its rule."""
+
+
+class QueueUnavailable(AworkerError):
+    """Redis cannot be reached or cannot serve now."""
+
+
+class LeaseLost(AworkerError):
+    """The lease is gone: another worker owns the task, so its outcome must be dropped."""
+
+
+class TaskInvalid(AworkerError):
+    """A payload that cannot become a running task; it belongs in the dead letters."""
+
+
+class PayloadInvalid(TaskInvalid):
+    """The payload is no task: bytes, JSON, fields or size."""
+
+
+class UnknownTaskType(TaskInvalid):
+    """No handler is registered for the task's type."""
+
+
+class ArgumentsInvalid(TaskInvalid):
+    """The task's args do not fit the handler's argument type."""
+
+
+class RequestDeclined(AworkerError):
+    """What the task asks for cannot be had; the caller is told why and nothing is kept.
+
+    Subclass it to give the result its own ``error_type`` (the class name).
+    """
+
+
+class ExecutionFailed(AworkerError):
+    """A task ran and did not give a result."""
+
+
+class HandlerRaised(ExecutionFailed):
+    """The handler raised; the message carries the exception's own type and text."""
+
+
+class HandlerTimedOut(ExecutionFailed):
+    """The handler ran longer than its timeout."""
+
+
+class TaskCancelled(ExecutionFailed):
+    """The task was stopped on request."""
+
+
+class ChildDied(ExecutionFailed):
+    """The child process that ran the task ended; the message says by which signal or exit code."""
+
+
+class ChildOutOfMemory(ChildDied):
+    """The child was ended because it grew over its memory limit."""
