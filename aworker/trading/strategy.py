@@ -1,36 +1,84 @@
-"""A trading strategy as data: its rules, its risk limits, its version.
+"""A trading strategy as data: its rules, its risk limits, its version, and the source text that people read.
 
 Nothing here is executed; ``entry``, ``exit`` and ``rank`` are rule texts that `aworker.trading.rules` compiles.
+Invariant: rules that passed `check_rules` compile, and ``rules_from_source(source_text(rules)) == rules``.
 """
 
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
 import msgspec
+
+from aworker.errors import RequestDeclined
+from aworker.trading.rules import RuleError, compile_program, parse_rule
+
+MAX_NAME_CHARACTERS = 120
+MAX_DESCRIPTION_CHARACTERS = 2_000
+MAX_PROMPT_CHARACTERS = 10_000
+MAX_SYMBOLS = 5_000
+MAX_BARS_HELD = 100_000
+MAX_TAKE_PROFIT = 1_000
+
+TIMEFRAMES: dict[str, int] = {
+    "1m": 60,
+    "5m": 300,
+    "15m": 900,
+    "30m": 1_800,
+    "1h": 3_600,
+    "4h": 14_400,
+    "1d": 86_400,
+    "1w": 604_800,
+}
+"""The bar sizes that are known, and their length in seconds."""
+
+REENTRIES = ("cycle", "edge", "level")
+
+_SYMBOL = re.compile(r"[A-Z0-9^][A-Z0-9.^=_-]{0,31}")
+
+_Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+_Positive = Annotated[float, msgspec.Meta(gt=0, le=MAX_TAKE_PROFIT)]
+
+
+class StrategyInvalid(RequestDeclined, ValueError):
+    """A strategy breaks a rule; the message names the path, the rule and the value."""
 
 
 class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limits that close a trade whatever the rules say; every one may be None (off)."""
 
-    stop_loss: float | None = None
+    stop_loss: _Fraction | None = None
     """Fraction of the entry price lost, 0 < x < 1."""
-    take_profit: float | None = None
-    """Fraction of the entry price gained, x > 0."""
-    trailing_stop: float | None = None
+    take_profit: _Positive | None = None
+    """Fraction of the entry price gained, 0 < x <= MAX_TAKE_PROFIT."""
+    trailing_stop: _Fraction | None = None
     """Fraction lost from the highest price since entry, 0 < x < 1."""
-    max_bars: int | None = None
+    max_bars: Annotated[int, msgspec.Meta(ge=1, le=MAX_BARS_HELD)] | None = None
     """Bars after which the trade is closed at the next open, >= 1."""
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a backtest, a screening or an alert needs to know of a strategy."""
 
-    entry: str
-    exit: str | None = None
-    rank: str | None = None
-    symbols: tuple[str, ...] | None = None
+    entry: Annotated[str, msgspec.Meta(description="condition to buy, in the rule language")]
+    exit: Annotated[str, msgspec.Meta(description="condition to sell")] | None = None
+    rank: Annotated[str, msgspec.Meta(description="number to rank symbols by, highest first")] | None = None
+    symbols: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MAX_SYMBOLS)] | None = None
     """None = every symbol in the store."""
-    timeframe: str = "1d"
+    timeframe: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(TIMEFRAMES)})] = "1d"
     risk: Risk = Risk()
-    reentry: str = "cycle"
+    reentry: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(REENTRIES)})] = "cycle"
     """``cycle`` waits for an exit signal after a stop, ``edge`` for a new entry signal, ``level`` for nothing."""
+
+
+class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A strategy before it is stored: what a prompt or a language model gives."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
+    description: Annotated[str, msgspec.Meta(max_length=MAX_DESCRIPTION_CHARACTERS)]
+    rules: Rules
 
 
 class Strategy(msgspec.Struct, frozen=True):
@@ -48,3 +96,229 @@ class Strategy(msgspec.Struct, frozen=True):
     task_id: str
     """The task that made this version, so that a redelivery finds it again."""
     is_alert_active: bool = False
+
+
+def draft_schema() -> dict[str, Any]:
+    """Return the JSON schema of a draft, with the bounds of every field."""
+    return msgspec.json.schema(Draft)
+
+
+def draft_from_json(text: str | bytes) -> Draft:
+    """Read a draft from JSON and check all of it.
+
+    Raises StrategyInvalid, whatever the text is.
+    """
+    try:
+        draft = msgspec.json.decode(text, type=Draft)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise StrategyInvalid(f"strategy must be JSON of its schema, was not; {error}") from None
+    return check_draft(draft)
+
+
+def check_draft(draft: Draft) -> Draft:
+    """Return the draft as it is stored: trimmed, its rules checked. Raises StrategyInvalid."""
+    name = " ".join(draft.name.split())
+    if not name or len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
+        raise _invalid("name", f"1 to {MAX_NAME_CHARACTERS} printable characters", draft.name, "use a short title")
+    if len(draft.description) > MAX_DESCRIPTION_CHARACTERS:
+        raise _invalid("description", f"at most {MAX_DESCRIPTION_CHARACTERS:,} characters", draft.description, "cut it")
+    return Draft(name, draft.description.strip(), check_rules(draft.rules))
+
+
+def check_rules(rules: Rules) -> Rules:
+    """Return the rules in their stored form: one line each, symbols in capitals and without repeats.
+
+    Raises StrategyInvalid with the path, the rule and the value of the first thing that is wrong.
+    """
+    checked = msgspec.structs.replace(
+        rules,
+        entry=_rule_text("rules.entry", rules.entry, "condition"),
+        exit=None if rules.exit is None else _rule_text("rules.exit", rules.exit, "condition"),
+        rank=None if rules.rank is None else _rule_text("rules.rank", rules.rank, "score"),
+        symbols=None if rules.symbols is None else check_symbols(rules.symbols, "rules.symbols"),
+    )
+    try:
+        compile_program(checked.entry, checked.exit, checked.rank)
+    except RuleError as error:
+        raise StrategyInvalid(f"rules must be a program within its limits, was not; {error.message}") from None
+    if rules.timeframe not in TIMEFRAMES:
+        raise _invalid("rules.timeframe", f"one of {', '.join(TIMEFRAMES)}", rules.timeframe, "1d is daily bars")
+    if rules.reentry not in REENTRIES:
+        raise _invalid("rules.reentry", f"one of {', '.join(REENTRIES)}", rules.reentry, "cycle is the default")
+    risk = rules.risk
+    for field, value in (("stop_loss", risk.stop_loss), ("trailing_stop", risk.trailing_stop)):
+        if value is not None and not 0 < value < 1:
+            raise _invalid(f"rules.risk.{field}", "a fraction, 0 < x < 1", value, "0.05 is 5%")
+    if risk.take_profit is not None and not 0 < risk.take_profit <= MAX_TAKE_PROFIT:
+        rule = f"a fraction, 0 < x <= {MAX_TAKE_PROFIT:,}"
+        raise _invalid("rules.risk.take_profit", rule, risk.take_profit, "0.1 is 10%")
+    if risk.max_bars is not None and not 1 <= risk.max_bars <= MAX_BARS_HELD:
+        raise _invalid(
+            "rules.risk.max_bars", f"1 to {MAX_BARS_HELD:,} bars", risk.max_bars, "leave it out for no limit"
+        )
+    return checked
+
+
+def check_symbols(symbols: tuple[str, ...] | list[str], path: str) -> tuple[str, ...]:
+    """Return symbols trimmed, in capitals, each once, in their order.
+
+    Raises StrategyInvalid for an empty list, for more than MAX_SYMBOLS, and for what is no symbol.
+    """
+    if not 1 <= len(symbols) <= MAX_SYMBOLS:
+        rule = f"1 to {MAX_SYMBOLS:,} symbols"
+        raise StrategyInvalid(f"{path} must be {rule}, was {len(symbols):,}; null stands for every symbol")
+    unique: dict[str, None] = {}
+    for index, symbol in enumerate(symbols):
+        upper = symbol.strip().upper()
+        if _SYMBOL.fullmatch(upper) is None or ".." in upper:
+            raise _invalid(f"{path}[{index}]", "a symbol such as AAPL or BRK.B", symbol, "letters, digits, . - ^ = _")
+        unique[upper] = None
+    return tuple(unique)
+
+
+def percent_text(fraction: float) -> str:
+    """Write a fraction as the shortest percentage that reads back as the same number: 0.05 -> ``5%``."""
+    percent = Decimal(repr(fraction)) * 100
+    return f"{percent.normalize():f}%"
+
+
+def source_text(rules: Rules) -> str:
+    """Write rules as the lines that people read and prompts take: ``entry: ...``, ``stop_loss: 5%`` and so on.
+
+    What has its default is left out; `rules_from_source` reads the same rules back.
+    """
+    lines = [("entry", rules.entry), ("exit", rules.exit), ("rank", rules.rank)]
+    for field in ("stop_loss", "take_profit", "trailing_stop"):
+        value = getattr(rules.risk, field)
+        lines.append((field, None if value is None else percent_text(value)))
+    lines.append(("max_bars", None if rules.risk.max_bars is None else str(rules.risk.max_bars)))
+    lines.append(("symbols", None if rules.symbols is None else ", ".join(rules.symbols)))
+    lines.append(("timeframe", None if rules.timeframe == "1d" else rules.timeframe))
+    lines.append(("reentry", None if rules.reentry == "cycle" else rules.reentry))
+    return "\n".join(f"{key}: {value}" for key, value in lines if value is not None)
+
+
+SOURCE_KEYS = (
+    "name",
+    "entry",
+    "exit",
+    "rank",
+    "stop_loss",
+    "take_profit",
+    "trailing_stop",
+    "max_bars",
+    "symbols",
+    "timeframe",
+    "reentry",
+)
+
+# No rule holds a colon, so a key with its colon can only begin the next field.
+_KEY = re.compile(rf"(?:(?<=\s)|^)({'|'.join(SOURCE_KEYS)}):", re.IGNORECASE)
+
+
+def is_source(text: str) -> bool:
+    """Whether a text begins with a key of the source form."""
+    return _KEY.match(text.lstrip()) is not None
+
+
+def source_fields(text: str) -> dict[str, str]:
+    """Split a text in the source form, on one line or several, into its fields as written.
+
+    Raises StrategyInvalid for a text before the first key, a key given twice and an empty value.
+    """
+    marks = list(_KEY.finditer(text))
+    before = text[: marks[0].start()] if marks else text
+    if before.strip():
+        raise _invalid("source", f"fields of the form key: value ({', '.join(SOURCE_KEYS)})", before.strip(), "drop it")
+    fields: dict[str, str] = {}
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        key = mark.group(1).lower()
+        value = text[mark.end() : following.start() if following else len(text)].strip().rstrip(",;").rstrip()
+        if key in fields:
+            raise _invalid(f"source.{key}", "given once", value, "remove one of the two")
+        if not value:
+            raise _invalid(f"source.{key}", "followed by its value", value, "write one or leave the key out")
+        fields[key] = value
+    return fields
+
+
+def rules_from_source(text: str) -> Rules:
+    """Read the source form back into checked rules; ``name`` is left to the caller. Raises StrategyInvalid."""
+    fields = source_fields(text)
+    if "entry" not in fields:
+        raise _invalid("source.entry", "given", None, "write entry: and the condition to buy")
+    return apply_fields(Rules(entry=fields["entry"]), fields)
+
+
+def apply_fields(rules: Rules, fields: dict[str, str]) -> Rules:
+    """Return rules with the source form's fields put in their place, checked. Raises StrategyInvalid."""
+    changes: dict[str, Any] = {key: fields[key] for key in ("entry", "exit", "rank") if key in fields}
+    changes |= {key: fields[key].lower() for key in ("timeframe", "reentry") if key in fields}
+    if "symbols" in fields:
+        words = fields["symbols"].replace(",", " ").split()
+        changes["symbols"] = None if [word.lower() for word in words] == ["all"] else tuple(words)
+    risk: dict[str, Any] = {
+        key: _fraction(f"source.{key}", fields[key])
+        for key in ("stop_loss", "take_profit", "trailing_stop")
+        if key in fields
+    }
+    if "max_bars" in fields:
+        text = fields["max_bars"]
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise _invalid("source.max_bars", "a whole number of bars", text, "write max_bars: 20")
+        risk["max_bars"] = int(text)
+    return check_rules(msgspec.structs.replace(rules, risk=msgspec.structs.replace(rules.risk, **risk), **changes))
+
+
+def describe(rules: Rules) -> str:
+    """Say in a sentence what rules do, in their own terms."""
+    parts = [f"Buys when {rules.entry}"]
+    if rules.exit is not None:
+        parts.append(f"sells when {rules.exit}")
+    risk = rules.risk
+    if risk.stop_loss is not None:
+        parts.append(f"stops out at a loss of {percent_text(risk.stop_loss)}")
+    if risk.take_profit is not None:
+        parts.append(f"takes a profit of {percent_text(risk.take_profit)}")
+    if risk.trailing_stop is not None:
+        parts.append(f"stops out {percent_text(risk.trailing_stop)} under the highest price since entry")
+    if risk.max_bars is not None:
+        parts.append(f"holds at most {risk.max_bars} bars")
+    if rules.rank is not None:
+        parts.append(f"ranks by {rules.rank}")
+    universe = "every symbol" if rules.symbols is None else ", ".join(rules.symbols)
+    text = "; ".join(parts) + f". Trades {universe} on {rules.timeframe} bars."
+    return text if len(text) <= MAX_DESCRIPTION_CHARACTERS else text[: MAX_DESCRIPTION_CHARACTERS - 3] + "..."
+
+
+def _rule_text(path: str, text: str, kind: Any) -> str:
+    if "#" in text:
+        raise _invalid(path, "a rule without comments", text, "remove the # and what follows it")
+    line = " ".join(text.split())
+    try:
+        parse_rule(line, kind)
+    except RuleError as error:
+        hint = f"column {error.column}: {error.message}"
+        if error.suggestion is not None:
+            hint += f"; did you mean {error.suggestion}?"
+        what = "a condition" if kind == "condition" else "a number"
+        raise _invalid(path, f"{what} in the rule language", line, hint) from None
+    return line
+
+
+def _fraction(path: str, text: str) -> float:
+    digits = text.removesuffix("%").rstrip()
+    try:
+        number = Decimal(digits) if len(digits) <= 40 else None
+    except InvalidOperation:
+        number = None
+    if number is None or not number.is_finite() or abs(number.adjusted()) > 30:
+        raise _invalid(path, "a percentage or a fraction", text, "write 5% or 0.05")
+    return float(number / 100 if text.endswith("%") else number)
+
+
+def _invalid(path: str, rule: str, value: object, hint: str) -> StrategyInvalid:
+    shown = repr(value)
+    if len(shown) > 200:
+        shown = shown[:197] + "..."
+    return StrategyInvalid(f"{path} must be {rule}, was {shown}; {hint}")
