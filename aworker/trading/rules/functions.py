@@ -1,0 +1,332 @@
+"""The functions that a rule may call: their parameters, and the steps that each is made of.
+
+Most are made of a few others (MACD is two averages and a difference), so the evaluator knows some twenty operations
+and what two indicators have in common is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from aworker.trading.rules.steps import Steps
+
+MAX_WINDOW_BARS = 1000
+
+# An exponential average of window w keeps (1 - 2 / (w + 1)) ** n of its start after n bars, Wilder's (1 - 1 / w) ** n:
+# after 20 and 30 windows that is below 1e-16 and 1e-12, which leaves room for ADX, where one smooths the other.
+_EMA_WINDOWS = 20
+_WILDER_WINDOWS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument: a ``series`` must depend on the bars, a ``value`` may be a number, a ``window`` is a count of bars
+    written as a whole number, a ``number`` a positive constant.
+    """
+
+    name: str
+    kind: Literal["series", "value", "window", "number"]
+    default: float | None = None
+    """None = it must be given."""
+    minimum: int = 1
+    """The least window in bars."""
+
+    def __str__(self) -> str:
+        return self.name if self.default is None else f"{self.name}={self.default:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of the language. ``build`` adds its steps; it raises ValueError for arguments that do not go
+    together.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    about: str
+    build: Callable[..., int]
+
+    @property
+    def signature(self) -> str:
+        """The function as one writes it, with its defaults."""
+        return f"{self.name}({', '.join(map(str, self.parameters))})"
+
+
+def _window_step(
+    operation: str, *, look_back: Callable[[int], int] = lambda window: window - 1, settle_windows: int = 0
+) -> Callable[[Steps, int, int], int]:
+    def build(steps: Steps, series: int, window: int) -> int:
+        # An average, highest or lowest of one bar is the bar; TA-Lib takes no window below two.
+        if window == 1:
+            return series
+        return steps.add(
+            operation, series, parameters=(window,), look_back=look_back(window), settle=settle_windows * window
+        )
+
+    return build
+
+
+def _bars_step(
+    operation: str,
+    *names: str,
+    look_back: Callable[[int], int] = lambda window: window - 1,
+    settle_windows: int = 0,
+    bars_per_cost: int | None = None,
+) -> Callable[[Steps, int], int]:
+    def build(steps: Steps, window: int) -> int:
+        return steps.add(
+            operation,
+            *(steps.bars(name) for name in names),
+            parameters=(window,),
+            look_back=look_back(window),
+            settle=settle_windows * window,
+            cost=1 if bars_per_cost is None else 1 + window // bars_per_cost,
+        )
+
+    return build
+
+
+_sma = _window_step("sma")
+_ema = _window_step("ema", settle_windows=_EMA_WINDOWS)
+_highest = _window_step("highest")
+_lowest = _window_step("lowest")
+_stddev = _window_step("stddev")
+
+
+def lag(steps: Steps, series: int, bars: int) -> int:
+    """Return the step of a value ``bars`` bars ago; a constant is its own."""
+    if steps[series].is_constant:
+        return series
+    return steps.add("lag", series, parameters=(bars,), look_back=bars)
+
+
+def _change(steps: Steps, series: int, bars: int) -> int:
+    return steps.add("subtract", series, lag(steps, series, bars))
+
+
+def _percent_change(steps: Steps, series: int, bars: int) -> int:
+    ratio = steps.add("divide", _change(steps, series, bars), lag(steps, series, bars))
+    return steps.add("multiply", steps.constant(100.0), ratio)
+
+
+def _macd(steps: Steps, series: int, fast: int, slow: int, signal: int) -> int:
+    if fast >= slow:
+        raise ValueError(f"fast must be below slow, was {fast} against {slow}")
+    return steps.add("subtract", _ema(steps, series, fast), _ema(steps, series, slow))
+
+
+def _macd_signal(steps: Steps, series: int, fast: int, slow: int, signal: int) -> int:
+    return _ema(steps, _macd(steps, series, fast, slow, signal), signal)
+
+
+def _macd_histogram(steps: Steps, series: int, fast: int, slow: int, signal: int) -> int:
+    line = _macd(steps, series, fast, slow, signal)
+    return steps.add("subtract", line, _ema(steps, line, signal))
+
+
+def _bollinger(direction: Literal["add", "subtract"]) -> Callable[[Steps, int, int, float], int]:
+    def build(steps: Steps, series: int, window: int, deviations: float) -> int:
+        width = steps.add("multiply", steps.constant(deviations), _stddev(steps, series, window))
+        return steps.add(direction, _sma(steps, series, window), width)
+
+    return build
+
+
+def _bollinger_middle(steps: Steps, series: int, window: int, deviations: float) -> int:
+    return _sma(steps, series, window)
+
+
+def _stochastic_k(steps: Steps, window: int, smooth: int) -> int:
+    low = _lowest(steps, steps.bars("low"), window)
+    high = _highest(steps, steps.bars("high"), window)
+    above_low = steps.add("subtract", steps.bars("close"), low)
+    # A range of nothing divides by zero, so a halted symbol's stochastic is undefined.
+    ratio = steps.add("divide", above_low, steps.add("subtract", high, low))
+    return _sma(steps, steps.add("multiply", steps.constant(100.0), ratio), smooth)
+
+
+def _stochastic_d(steps: Steps, window: int, smooth: int, signal: int) -> int:
+    return _sma(steps, _stochastic_k(steps, window, smooth), signal)
+
+
+def _obv(steps: Steps) -> int:
+    return steps.add("obv", steps.bars("close"), steps.bars("volume"), settle=None)
+
+
+def compare(steps: Steps, operation: str, left: int, right: int) -> int:
+    """Return the step of a comparison."""
+    return steps.add(operation, left, right, is_condition=True)
+
+
+def both(steps: Steps, left: int, right: int) -> int:
+    """Return the step that two conditions hold."""
+    return steps.add("and", left, right, is_condition=True)
+
+
+def _crosses(before: str, now: str) -> Callable[[Steps, int, int], int]:
+    def build(steps: Steps, left: int, right: int) -> int:
+        was = compare(steps, before, lag(steps, left, 1), lag(steps, right, 1))
+        return both(steps, was, compare(steps, now, left, right))
+
+    return build
+
+
+def _between(steps: Steps, value: int, low: int, high: int) -> int:
+    return both(steps, compare(steps, "<=", low, value), compare(steps, "<=", value, high))
+
+
+def _rising(steps: Steps, series: int, bars: int) -> int:
+    return compare(steps, ">", _lowest(steps, _change(steps, series, 1), bars), steps.constant(0.0))
+
+
+def _falling(steps: Steps, series: int, bars: int) -> int:
+    return compare(steps, "<", _highest(steps, _change(steps, series, 1), bars), steps.constant(0.0))
+
+
+def _absolute(steps: Steps, value: int) -> int:
+    step = steps[value]
+    return steps.constant(abs(step.parameters[0])) if step.is_constant else steps.add("abs", value)
+
+
+def _series() -> Parameter:
+    return Parameter("series", "series")
+
+
+def _value(name: str) -> Parameter:
+    return Parameter(name, "value")
+
+
+def _window(default: int | None = None, name: str = "window", minimum: int = 1) -> Parameter:
+    return Parameter(name, "window", default, minimum)
+
+
+_MACD = (_series(), _window(12, "fast"), _window(26, "slow"), _window(9, "signal"))
+_BOLLINGER = (_series(), _window(20, minimum=2), Parameter("deviations", "number", 2.0))
+
+FUNCTIONS: dict[str, Function] = {
+    function.name: function
+    for function in (
+        Function("sma", (_series(), _window(20)), "simple moving average", _sma),
+        Function("ema", (_series(), _window(20)), "exponential moving average", _ema),
+        Function("wma", (_series(), _window(20)), "linearly weighted moving average", _window_step("wma")),
+        Function(
+            "rsi",
+            (_series(), _window(14, minimum=2)),
+            "Wilder's relative strength index, 0 to 100; undefined while the series has not moved for its window",
+            _window_step("rsi", look_back=lambda window: window, settle_windows=_WILDER_WINDOWS),
+        ),
+        Function("macd", _MACD, "MACD line: ema(fast) - ema(slow); takes signal only for company", _macd),
+        Function("macd_signal", _MACD, "MACD signal line: ema of the MACD line", _macd_signal),
+        Function("macd_histogram", _MACD, "MACD line minus its signal line", _macd_histogram),
+        Function("bollinger_upper", _BOLLINGER, "sma plus deviations x stddev", _bollinger("add")),
+        Function("bollinger_middle", _BOLLINGER, "sma", _bollinger_middle),
+        Function("bollinger_lower", _BOLLINGER, "sma minus deviations x stddev", _bollinger("subtract")),
+        Function(
+            "atr",
+            (_window(14),),
+            "Wilder's average true range, in price",
+            _bars_step("atr", "high", "low", "close", look_back=lambda window: window, settle_windows=_WILDER_WINDOWS),
+        ),
+        Function(
+            "adx",
+            (_window(14, minimum=2),),
+            "Wilder's average directional index, 0 to 100; undefined while the price has not moved for its window",
+            _bars_step(
+                "adx", "high", "low", "close", look_back=lambda window: 2 * window - 1, settle_windows=_WILDER_WINDOWS
+            ),
+        ),
+        Function(
+            "stochastic_k",
+            (_window(14), _window(3, "smooth")),
+            "where the close lies in the window's range, 0 to 100, averaged over smooth bars",
+            _stochastic_k,
+        ),
+        Function(
+            "stochastic_d",
+            (_window(14), _window(3, "smooth"), _window(3, "signal")),
+            "stochastic_k averaged over signal bars",
+            _stochastic_d,
+        ),
+        Function(
+            "cci",
+            (_window(20, minimum=2),),
+            "commodity channel index; undefined while the price has not moved for its window",
+            # The one indicator that takes time by its window: its mean deviation is summed afresh at every bar.
+            _bars_step("cci", "high", "low", "close", bars_per_cost=10),
+        ),
+        Function("roc", (_series(), _window(10)), "change over the window in percent", _percent_change),
+        Function("momentum", (_series(), _window(10)), "change over the window", _change),
+        Function("obv", (), "on-balance volume, summed from the first bar", _obv),
+        Function(
+            "vwap",
+            (_window(20),),
+            "average of (high + low + close) / 3 over the window, weighted by volume",
+            _bars_step("vwap", "high", "low", "close", "volume"),
+        ),
+        Function("stddev", (_series(), _window(20, minimum=2)), "population standard deviation", _stddev),
+        Function("highest", (_series(), _window(20)), "highest value of the window, this bar included", _highest),
+        Function("lowest", (_series(), _window(20)), "lowest value of the window, this bar included", _lowest),
+        Function("change", (_series(), _window(1, "bars")), "value minus the one bars ago", _change),
+        Function("percent_change", (_series(), _window(1, "bars")), "change over bars in percent", _percent_change),
+        Function("lag", (_series(), _window(1, "bars")), "value bars ago", lag),
+        Function("abs", (_value("value"),), "value without its sign", _absolute),
+        Function(
+            "crosses_above",
+            (_value("left"), _value("right")),
+            "left is above right and was not on the bar before",
+            _crosses("<=", ">"),
+        ),
+        Function(
+            "crosses_below",
+            (_value("left"), _value("right")),
+            "left is below right and was not on the bar before",
+            _crosses(">=", "<"),
+        ),
+        Function("between", (_value("value"), _value("low"), _value("high")), "low <= value <= high", _between),
+        Function("rising", (_series(), _window(1, "bars")), "rose on each of the last bars", _rising),
+        Function("falling", (_series(), _window(1, "bars")), "fell on each of the last bars", _falling),
+    )
+}
+
+SYNONYMS: dict[str, str] = {
+    "absolute": "abs",
+    "average": "sma",
+    "avg": "sma",
+    "bb_lower": "bollinger_lower",
+    "bb_upper": "bollinger_upper",
+    "bollinger": "bollinger_upper",
+    "cross_over": "crosses_above",
+    "crossover": "crosses_above",
+    "cross_under": "crosses_below",
+    "crossunder": "crosses_below",
+    "delay": "lag",
+    "ma": "sma",
+    "max": "highest",
+    "mean": "sma",
+    "min": "lowest",
+    "pct_change": "percent_change",
+    "previous": "lag",
+    "price": "close",
+    "ref": "lag",
+    "shift": "lag",
+    "std": "stddev",
+    "stdev": "stddev",
+    "stoch": "stochastic_k",
+    "stochastic": "stochastic_k",
+    "vol": "volume",
+}
+"""Other languages' names -> ours, for suggestions only."""
+
+LINES: dict[tuple[str, str], str] = {
+    ("macd", "line"): "macd",
+    ("macd", "signal"): "macd_signal",
+    ("macd", "histogram"): "macd_histogram",
+    ("bollinger", "upper"): "bollinger_upper",
+    ("bollinger", "middle"): "bollinger_middle",
+    ("bollinger", "lower"): "bollinger_lower",
+    ("stochastic", "k"): "stochastic_k",
+    ("stochastic", "d"): "stochastic_d",
+}
+"""``macd(close).signal`` and the like -> the function that is meant."""

@@ -1,0 +1,72 @@
+"""A strategy's rules, parsed: what they say, how many bars they need, and the steps that give their values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aworker.trading.rules.parser import Kind, parse
+from aworker.trading.rules.steps import Step, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, checked."""
+
+    text: str
+    kind: Kind
+    """``condition`` (true or false at a bar) or ``score`` (a number)."""
+    look_back: int
+    """Bars of warm-up: the first ``look_back`` bars have no value and never signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The rules of one strategy as one list of steps, what they have in common computed once."""
+
+    entry: Rule
+    exit: Rule | None
+    rank: Rule | None
+    look_back: int
+    """Bars of warm-up: the most of its rules."""
+    tail_bars: int | None
+    """How many of the latest bars give the last bar's values to about 1e-9 of those from all bars, gaps apart; None =
+    all of them, because on-balance volume is summed from the first bar.
+
+    An exponential average counts 20 windows beside its look-back, Wilder's (rsi, atr, adx) 30.
+    """
+    steps: tuple[Step, ...] = field(repr=False)
+    results: tuple[int, int | None, int | None] = field(repr=False)
+    """Places of the steps whose values entry, exit and rank are."""
+
+
+def parse_rule(text: str, kind: Kind) -> Rule:
+    """Check one rule: a ``condition`` for entry and exit, a ``score`` for rank.
+
+    Raises RuleError for any text that is none, and nothing else.
+    """
+    steps = Steps()
+    place = parse(text, kind, steps)
+    return Rule(text, kind, steps[place].look_back)
+
+
+def compile_program(entry: str, exit: str | None = None, rank: str | None = None) -> Program:
+    """Parse a strategy's rules into one program.
+
+    Raises RuleError for the first rule that is none; its ``text`` tells which.
+    """
+    steps = Steps()
+    entry_place = parse(entry, "condition", steps)
+    exit_place = None if exit is None else parse(exit, "condition", steps)
+    rank_place = None if rank is None else parse(rank, "score", steps)
+    results = (entry_place, exit_place, rank_place)
+    last = [steps[place] for place in results if place is not None]
+    histories = [step.history for step in last]
+    return Program(
+        entry=Rule(entry, "condition", steps[entry_place].look_back),
+        exit=None if exit is None or exit_place is None else Rule(exit, "condition", steps[exit_place].look_back),
+        rank=None if rank is None or rank_place is None else Rule(rank, "score", steps[rank_place].look_back),
+        look_back=max(step.look_back for step in last),
+        tail_bars=None if None in histories else 1 + max(each for each in histories if each is not None),
+        steps=steps.freeze(),
+        results=results,
+    )
