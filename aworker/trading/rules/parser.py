@@ -219,7 +219,9 @@ class _Parser:
             if word.arg is None or word.arg not in names:
                 near = difflib.get_close_matches(str(word.arg), names, 1)
                 raise self.error(
-                    word, f"argument must be one of {function.signature}, was {word.arg}", near[0] if near else None
+                    word,
+                    f"argument must be one of {function.signature}, was {str(word.arg)[:40]}",
+                    near[0] if near else None,
                 )
             if word.arg in given:
                 raise self.error(word, f"{word.arg} must be given once to {function.signature}, was given twice")
@@ -297,8 +299,7 @@ class _Parser:
         else:
             near = difflib.get_close_matches(lower, known, 1)
             suggestion = near[0] if near else None
-        shown = name if len(name) <= 40 else name[:40] + "..."
-        return self.error(node, f"name must be a price or a function, was {shown}", suggestion)
+        return self.error(node, f"name must be a price or a function, was {name[:40]}", suggestion)
 
     def source(self, node: ast.expr) -> str:
         start, end = self.indent + node.col_offset, self.indent + (node.end_col_offset or 0)

@@ -187,7 +187,7 @@ def _bad_number(text: str, column: int, clean: str) -> RuleError:
     match = re.compile(r"[\w.%]+").match(clean, column - 1)
     token = match.group() if match else clean[column - 1]
     suggestion = None
-    if re.fullmatch(r"\d+(_\d+)+", token, re.ASCII):
+    if re.fullmatch(r"\d{1,4}(_\d{1,4}){1,4}", token, re.ASCII):
         suggestion = token.replace("_", "")
     elif re.fullmatch(r"\d{1,9}(\.\d{1,9})?%", token, re.ASCII):
         suggestion = f"{float(token[:-1]) / 100:.12g}"
