@@ -1,0 +1,262 @@
+"""The child's side: runs one call after the other in the main thread, until its socket closes.
+
+Invariant: a child never outlives its worker. A thread of its own reads the socket and ends the process when it
+closes; for C code that never lets that thread run, the kernel sends SIGIO when the worker's end of a pipe closes, and
+its default action is the end.
+
+Why SIGIO: the parent-death signal follows the fork server, not the worker, and the fork server may be killed while
+its children go on; considered too: a fork server that kills its children when the worker goes, which two kills defeat.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import fcntl
+import functools
+import importlib
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+from loguru import logger
+
+from aworker.errors import RequestDeclined, TaskInvalid
+from aworker.execution.context import Context
+from aworker.execution.pool.arguments import convert_arguments
+from aworker.execution.pool.frames import (
+    MAX_BODY_BYTES,
+    Call,
+    Failure,
+    FrameReader,
+    Kind,
+    Line,
+    Progress,
+    TaskInfo,
+    encode_frame,
+)
+from aworker.execution.pool.output import Allowance
+from aworker.execution.registry import Handler
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+_RECEIVE_BYTES = 262_144
+_TEXT_CHARACTERS = 65_536
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def serve(connection: socket.socket, output_fd: int, life_fd: int, log_level: str) -> NoReturn:
+    """Be a child: answer the calls that arrive on ``connection``, with stdout and stderr going to ``output_fd``.
+
+    ``life_fd`` is the reading end of a pipe that only the worker has the other end of.
+    """
+    _take_output(output_fd)
+    _watch_life(life_fd)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()  # else every fork would draw the same numbers
+    child = _Child(connection)
+    _take_logs(child, log_level)
+    threading.Thread(target=child.listen, daemon=True, name="pool").start()
+    child.send(Kind.READY, os.getpid())
+    while True:
+        child.run(*child.calls.get())
+
+
+class _Child:
+    def __init__(self, connection: socket.socket) -> None:
+        self.calls: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._running = 0
+        self._stopped = 0
+        self._log_allowance = Allowance(burst=1_000, per_s=100)
+
+    def send(self, kind: Kind, number: int, body: bytes = b"") -> None:
+        frame = encode_frame(kind, number, body)
+        try:
+            with self._sending:
+                self._connection.sendall(frame)
+        except OSError:
+            os._exit(0)
+
+    def listen(self) -> None:
+        reader = FrameReader()
+        try:
+            while data := self._connection.recv(_RECEIVE_BYTES):
+                for kind, number, body in reader.feed(data):
+                    if kind is Kind.CALL:
+                        self.send(Kind.STARTED, number)
+                        self.calls.put((number, body))
+                    elif kind is Kind.STOP:
+                        self._stopped = number
+        finally:
+            os._exit(0)
+
+    def run(self, number: int, body: bytes) -> None:
+        self._running = number
+        progress_allowance = Allowance(burst=100, per_s=50)
+
+        def send_progress(stage: str, message: str, data: Any, fraction: float | None) -> None:
+            if self._running == number and progress_allowance.take():
+                update = Progress(stage, message, data, None if fraction is None else float(fraction))
+                self.send(Kind.PROGRESS, number, _encode(update))
+
+        try:
+            call = msgspec.msgpack.decode(body, type=Call)
+            context = _context(call.task, send_progress, lambda: self._stopped >= number)
+            kind, answer = Kind.RESULT, _answer(call, context)
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, SystemExit too
+            kind, answer = Kind.FAILURE, msgspec.msgpack.encode(_failure(error))
+        _flush_output()
+        if self._log_allowance.refused:
+            refused, self._log_allowance.refused = self._log_allowance.refused, 0
+            self._send_line("WARNING", f"({refused} more log records were dropped)")
+        self._running = 0
+        self.send(kind, number, answer)
+
+    def log(self, level: str, message: str) -> None:
+        if self._log_allowance.take():
+            self._send_line(level, message)
+
+    def _send_line(self, level: str, message: str) -> None:
+        line = Line(level, message[:_TEXT_CHARACTERS].encode(errors="replace").decode(), time.time())
+        self.send(Kind.LOG, self._running, msgspec.msgpack.encode(line))
+
+
+def _context(task: TaskInfo, progress: Callable[..., None], is_cancelled: Callable[[], bool]) -> Context:
+    return Context(
+        task_id=task.task_id,
+        task_type=task.task_type,
+        delivery=task.delivery,
+        lease_id=task.lease_id,
+        logger=logger.bind(task_id=task.task_id, task_type=task.task_type),
+        progress=progress,
+        is_cancelled=is_cancelled,
+    )
+
+
+def _answer(call: Call, context: Context) -> bytes:
+    function = _resolve(call.function)
+    arguments = call.arguments
+    if call.convert:
+        arguments = [convert_arguments(arguments[0], _args_type(call.function)), *arguments[1:]]
+    body = _encode(function(*arguments, context))
+    if len(body) > MAX_BODY_BYTES:
+        raise ValueError(f"the result must be at most {MAX_BODY_BYTES} bytes, was {len(body)}; return less")
+    return body
+
+
+@functools.cache
+def _resolve(name: str) -> Callable[..., Any]:
+    module, _, path = name.partition(":")
+    target: Any = importlib.import_module(module)
+    for part in path.split("."):
+        target = getattr(target, part)
+    if not callable(target):
+        raise TypeError(f"function must be callable, {name} was {type(target).__name__}")
+    return target  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _args_type(name: str) -> Any:
+    return Handler(name, _resolve(name), runs_in="process").args_type
+
+
+def _encode(value: Any) -> bytes:
+    return msgspec.msgpack.encode(value, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    # numpy's scalars and arrays; asked for by name, so that a child without numpy does not import it.
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    raise TypeError(f"a result must be JSON-like values and bytes, held a {name}; convert it")
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, RequestDeclined):
+        family = "declined"
+    elif isinstance(error, TaskInvalid):
+        family = "invalid"
+    else:
+        family = "raised"
+    place = error.__traceback__
+    while place is not None and place.tb_frame.f_code.co_filename == __file__:
+        place = place.tb_next
+    try:
+        message = str(error)
+        text = "".join(traceback.format_exception(type(error), error, place))
+    except Exception:  # noqa: BLE001 - an exception whose own text raises still has a type
+        message = text = "(its text cannot be shown)"
+    return Failure(family, type(error).__name__, _sendable(message), _sendable(text))
+
+
+def _sendable(text: str) -> str:
+    return text[:_TEXT_CHARACTERS].encode(errors="replace").decode()
+
+
+def _take_output(output_fd: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(output_fd, 1)
+    os.dup2(output_fd, 2)
+    os.close(nothing)
+    os.close(output_fd)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    faulthandler.enable(all_threads=False)
+
+
+_fflush = ctypes.CDLL(None).fflush
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # a handler may have closed or replaced it
+    _fflush(None)
+
+
+def _watch_life(life_fd: int) -> None:
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    try:
+        # Opened anew: the owner of SIGIO belongs to the open file, and all children inherited one and the same.
+        life = os.open(f"/proc/self/fd/{life_fd}", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return  # no /proc: the listening thread is left
+    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(life, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    os.close(life_fd)
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, child: _Child) -> None:
+        super().__init__()
+        self._child = child
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._child.log(record.levelname, self.format(record))
+
+
+def _take_logs(child: _Child, log_level: str) -> None:
+    def send(message: Message) -> None:
+        child.log(message.record["level"].name, str(message).rstrip("\n"))
+
+    logger.remove()
+    logger.add(send, level=log_level, format="{message}", backtrace=False, diagnose=False)
+    logging.getLogger().addHandler(_LogHandler(child))

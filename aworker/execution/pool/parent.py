@@ -1,0 +1,613 @@
+"""The worker's side of the pool: who runs what, who waits, and that there are always enough children.
+
+1. `open_pool` starts the fork server and warms ``processes`` children and one spare.
+2. `Pool.call` queues a call; whenever a child is idle, the call whose turn it is goes to it.
+3. A child that ends, for whatever reason, fails its own call alone; the spare takes its place at once and the keeper,
+   the pool's only task, starts a new spare.
+
+Invariant: at most ``processes`` children are busy, each with one call; a call ends when its child has answered or is
+gone, never earlier, so that nobody is told "cancelled" while the work goes on.
+
+Why ours: no pool that exists survives a segfault, kills on timeout and leaves nothing behind after kill -9;
+considered: ProcessPoolExecutor, loky, pebble, anyio.to_process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from aworker import errors
+from aworker.clock import now_s
+from aworker.errors import (
+    ArgumentsInvalid,
+    AworkerError,
+    ChildDied,
+    ChildOutOfMemory,
+    ConfigError,
+    ExecutionFailed,
+    HandlerRaised,
+    HandlerTimedOut,
+    RequestDeclined,
+    TaskInvalid,
+)
+from aworker.execution.context import ProgressSink
+from aworker.execution.pool.frames import Call, Failure, FrameError, Kind, Line, Progress, TaskInfo, encode_frame
+from aworker.execution.pool.links import ChildLink, ServerLink
+from aworker.execution.pool.waiting import Waiting
+
+_MEMORY_INTERVAL_S = 0.1
+_RECYCLE_FRACTION = 0.75
+_KILL_S = 0.2
+_START_S = 60.0
+_LONGEST_PAUSE_S = 5.0
+
+
+class PoolSettings(msgspec.Struct, frozen=True):
+    """How many children there are and when one has to go."""
+
+    processes: int
+    """Children that may be busy at once, >= 1; one more is kept warm as a spare."""
+    max_tasks_per_child: int = 0
+    """Calls after which a child is replaced; 0 = never."""
+    max_child_memory_bytes: int = 0
+    """Resident bytes at which a busy child is killed, looked at every 100 ms (needs /proc); 0 = off.
+
+    A child that is above three quarters of it after a call is replaced then.
+    """
+    stop_grace_s: float = 1.0
+    """Time between the soft stop of a call and the kill of its child."""
+    preload: tuple[str, ...] = ()
+    """Modules that the fork server imports before it forks."""
+    log_level: str = "DEBUG"
+    """Log records of children below it are not sent."""
+
+
+class PoolStats(msgspec.Struct, frozen=True):
+    """The pool at one moment, and totals since it was opened."""
+
+    size: int
+    idle: int
+    """Children that could take a call now, without the spare."""
+    busy: int
+    waiting: int
+    started: int
+    died: int
+    """Children that ended by themselves or were killed from outside."""
+    killed: int
+    """Children that the pool killed: timeout, cancel, memory, nonsense on the socket."""
+    recycled: int
+    """Children that the pool let go after their last call."""
+
+
+class LogRecord(msgspec.Struct, frozen=True):
+    """One line for the worker's log, from a child or about one."""
+
+    level: str
+    message: str
+    task_id: str = ""
+    """Empty when no task was running."""
+    task_type: str = ""
+    pid: int = 0
+    """The child's."""
+    logged_at: float = 0.0
+    """Epoch seconds."""
+    source: str = "pool"
+    """``pool``, ``logger`` (a log record) or ``output`` (stdout or stderr)."""
+
+
+LogSink = Callable[[LogRecord], None]
+"""Takes a record; never blocks."""
+
+
+class RaisedInChild(HandlerRaised):
+    """The function raised in its child; the message is ``<type>: <text>``."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.type_name}: {failure.message}" if failure.message else failure.type_name)
+        self.type_name = failure.type_name
+        """Class name of the exception."""
+        self.traceback_text = failure.traceback
+        """Its traceback, from the function on."""
+
+
+@contextlib.asynccontextmanager
+async def open_pool(settings: PoolSettings, *, log: LogSink) -> AsyncIterator[Pool]:
+    """Run a pool; its children are warm when it yields, and gone when it ends.
+
+    Raises ConfigError when a module of ``preload`` cannot be imported, ExecutionFailed when the children do not become
+    ready.
+    """
+    pool = Pool(settings, log=log)
+    failure: Exception | None = None
+    try:
+        await pool._open()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pool._keep_whole)
+            try:
+                await pool._warm()
+                yield pool
+            except Exception as error:  # noqa: BLE001 - raised again below, outside the group, which would wrap it
+                failure = error
+            tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await pool._close()
+    if failure is not None:
+        raise failure
+
+
+class _PendingCall:
+    """A call from `Pool.call` on until its child has answered or is gone."""
+
+    def __init__(
+        self,
+        number: int,
+        frame: bytes,
+        task: TaskInfo,
+        *,
+        level: int,
+        chunk: bool,
+        timeout_s: float | None,
+        on_progress: ProgressSink,
+    ) -> None:
+        self.number = number
+        self.frame = frame
+        self.task = task
+        self.level = level
+        self.chunk = chunk
+        self.timeout_s = timeout_s
+        self.on_progress = on_progress
+        self.child: ChildLink[_PendingCall] | None = None
+        self.ended = asyncio.Event()
+        self.result: bytes = b""
+        self.error: AworkerError | None = None
+        self.started = False
+        """Whether the child has read it."""
+        self.moved = False
+        """Whether an earlier child died before it had read the call."""
+        self.stopping = False
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def task_id(self) -> str:
+        return self.task.task_id
+
+    def end(self, error: AworkerError | None) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.child = None
+        self.error = self.error or error
+        self.ended.set()
+
+
+class Pool:
+    """Warm child processes that run functions; made by `open_pool`."""
+
+    def __init__(self, settings: PoolSettings, *, log: LogSink) -> None:
+        _check_size(settings.processes)
+        self._settings = settings
+        self._size = settings.processes
+        self._log_sink = log
+        self._loop = asyncio.get_running_loop()
+        self._life_fd, self._life_end_fd = os.pipe()
+        """A pipe whose second end only this process has: the kernel ends every child when it closes."""
+        self._server: ServerLink | None = None
+        self._children: dict[int, ChildLink[_PendingCall]] = {}
+        """Every child that is not yet known to be gone, by number."""
+        self._leaving: set[ChildLink[_PendingCall]] = set()
+        """Children that were let go and have not ended yet."""
+        self._lost_servers: list[ServerLink] = []
+        """Fork servers that have died and are not reaped yet."""
+        self._idle: list[ChildLink[_PendingCall]] = []
+        self._waiting: Waiting[_PendingCall] = Waiting()
+        self._busy = 0
+        self._busy_with_chunks = 0
+        self._numbers = 0
+        self._closed = False
+        self._changed = asyncio.Event()
+        self._failed_starts = 0
+        self._memory_timer: asyncio.TimerHandle | None = None
+        self._started = self._died = self._killed = self._recycled = 0
+
+    async def call(
+        self,
+        function: Callable[..., Any] | str,
+        args: Sequence[Any],
+        *,
+        task: TaskInfo,
+        level: int = 0,
+        chunk: bool = False,
+        args_type: Any = None,
+        on_progress: ProgressSink,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Run ``function(*args, context)`` in a child and return its result, decoded.
+
+        ``function`` is a module-level function or ``"package.module:qualname"``, never taken from a task. Level 0 goes
+        first. With an ``args_type`` the child converts the first argument to what the function's first parameter is
+        annotated with. ``timeout_s`` counts from when a child has the call. NaN and infinity come back as they are.
+
+        When the awaiting coroutine is cancelled or the time is up, the context says ``cancelled``; ``stop_grace_s``
+        later the child is killed. Only then, or when the function has returned, does this return.
+
+        Raises RequestDeclined and TaskInvalid (of the class name that the function raised), RaisedInChild for all
+        else that it raised, HandlerTimedOut, ChildDied, ChildOutOfMemory, ExecutionFailed when the pool is closed.
+        """
+        if self._closed:
+            raise ExecutionFailed("the pool is closed")
+        self._numbers += 1
+        call = _PendingCall(
+            self._numbers,
+            _encode_call(self._numbers, Call(_reference(function), list(args), args_type is not None, task)),
+            task,
+            level=level,
+            chunk=chunk,
+            timeout_s=timeout_s,
+            on_progress=on_progress,
+        )
+        self._waiting.add(call)
+        self._dispatch()
+        try:
+            await call.ended.wait()
+        except asyncio.CancelledError:
+            if not self._waiting.discard(call):
+                self._stop(call)
+                with anyio.CancelScope(shield=True):
+                    await call.ended.wait()
+            raise
+        if call.error is not None:
+            raise call.error
+        try:
+            return msgspec.msgpack.decode(call.result)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
+            raise HandlerRaised(f"the result cannot be read: {error}") from error
+
+    def resize(self, processes: int) -> None:
+        """Allow ``processes`` busy children from now on; busy ones that are too many go after their call.
+
+        Raises ConfigError when it is below 1.
+        """
+        _check_size(processes)
+        self._size = processes
+        self._changed.set()
+        self._dispatch()
+
+    def stats(self) -> PoolStats:
+        """Return the numbers of this moment."""
+        return PoolStats(
+            size=self._size,
+            idle=max(0, min(len(self._idle), self._size - self._busy)),
+            busy=self._busy,
+            waiting=len(self._waiting),
+            started=self._started,
+            died=self._died,
+            killed=self._killed,
+            recycled=self._recycled,
+        )
+
+    # -- opening and closing
+
+    async def _open(self) -> None:
+        self._server = await self._start_server()
+
+    async def _warm(self) -> None:
+        self._changed.set()
+        with anyio.move_on_after(_START_S):
+            while len(self._idle) < self._size:
+                if self._failed_starts > self._size:
+                    raise ExecutionFailed("the pool's children end before they are ready; the log says why")
+                await anyio.sleep(0.005)
+            return
+        raise ExecutionFailed(f"the pool's children were not ready after {_START_S:.0f} s; the log may say why")
+
+    async def _close(self) -> None:
+        self._closed = True
+        if self._memory_timer is not None:
+            self._memory_timer.cancel()
+        for call in self._waiting.drain():
+            call.end(ExecutionFailed("the pool was closed before the call had its turn"))
+        children = [*self._children.values(), *self._leaving]
+        for child in children:
+            if (running := self._take_back(child)) is not None:
+                running.end(ExecutionFailed("the pool was closed while the call ran"))
+            child.cause = child.cause or "was let go"
+            child.kill()
+        for server in [*self._lost_servers, self._server]:
+            if server is not None:
+                await server.end()
+        os.close(self._life_fd)
+        os.close(self._life_end_fd)
+        for child in children:
+            child.finish()
+        for child in children:
+            await child.closed.wait()
+
+    # -- calls
+
+    def _dispatch(self) -> None:
+        while self._idle and self._busy < self._size:
+            alive = min(self._size, len(self._idle) + self._busy)
+            chunks = self._size == 1 or self._busy_with_chunks < alive - 1
+            call = self._waiting.take(chunks=chunks)
+            if call is None:
+                return
+            self._give(self._idle.pop(), call)
+
+    def _give(self, child: ChildLink[_PendingCall], call: _PendingCall) -> None:
+        self._busy += 1
+        self._busy_with_chunks += call.chunk
+        call.child, child.call = child, call
+        child.send(call.frame)
+        if call.timeout_s is not None:
+            call.timer = self._loop.call_later(call.timeout_s, self._time_out, call)
+        if self._settings.max_child_memory_bytes and self._memory_timer is None:
+            self._memory_timer = self._loop.call_later(_MEMORY_INTERVAL_S, self._look_at_memory)
+
+    def _take_back(self, child: ChildLink[_PendingCall]) -> _PendingCall | None:
+        call, child.call = child.call, None
+        if call is not None:
+            self._busy -= 1
+            self._busy_with_chunks -= call.chunk
+        return call
+
+    def _time_out(self, call: _PendingCall) -> None:
+        call.error = HandlerTimedOut(f"the call of {call.task.task_type} ran longer than {call.timeout_s:g} s")
+        self._stop(call)
+
+    def _stop(self, call: _PendingCall) -> None:
+        child = call.child
+        if child is None or call.stopping:
+            return
+        call.stopping = True
+        if call.timer is not None:
+            call.timer.cancel()
+        child.send(encode_frame(Kind.STOP, call.number))
+        why = "did not stop in time"
+        call.timer = self._loop.call_later(self._settings.stop_grace_s, self._kill, child, why, None)
+
+    def _kill(self, child: ChildLink[_PendingCall], why: str, error: ChildDied | None) -> None:
+        if child.gone or child.cause:
+            return
+        child.cause = why
+        if child.call is not None:
+            child.call.error = child.call.error or error
+        self._killed += 1
+        self._say("WARNING", f"child process {child.pid} {why} and is killed", child)
+        child.kill()
+        child.after(_KILL_S, child.finish)
+
+    def _look_at_memory(self) -> None:
+        self._memory_timer = None
+        limit = self._settings.max_child_memory_bytes
+        for child in list(self._children.values()):
+            if child.call is not None and (size := child.resident_bytes()) > limit:
+                why = f"held {size >> 20} MiB, over pool.max_child_memory_bytes of {limit >> 20} MiB,"
+                self._kill(child, why, ChildOutOfMemory(f"the child process {why} and was ended; give the task less"))
+        if self._busy:
+            self._memory_timer = self._loop.call_later(_MEMORY_INTERVAL_S, self._look_at_memory)
+
+    # -- what children say
+
+    def on_frame(self, child: ChildLink[_PendingCall], kind: Kind, number: int, body: bytes) -> None:
+        """Take a frame from a child.
+
+        Raises FrameError (or msgspec's DecodeError) for one that cannot come from a child of ours.
+        """
+        call = child.call
+        if kind is Kind.LOG:
+            line = msgspec.msgpack.decode(body, type=Line)
+            self._say(line.level, line.message, child, source="logger", logged_at=line.logged_at)
+        elif kind is Kind.READY and not child.ready:
+            child.ready = True
+            child.pid = number
+            child.forget_timer()
+            self._failed_starts = 0
+            self._release(child)
+        elif call is None or call.number != number:
+            if kind is not Kind.PROGRESS:
+                raise FrameError(f"frame.number must be of the running call, was {number}")
+        elif kind is Kind.PROGRESS:
+            update = msgspec.msgpack.decode(body, type=Progress)
+            # Called by the loop, not from here: what a sink raises must not cost the child its connection.
+            self._loop.call_soon(call.on_progress, update.stage, update.message, update.data, update.fraction)
+        elif kind is Kind.STARTED:
+            call.started = True
+        elif kind is Kind.RESULT:
+            call.result = body
+            self._answer(child, None)
+        elif kind is Kind.FAILURE:
+            self._answer(child, _error(msgspec.msgpack.decode(body, type=Failure)))
+        else:
+            raise FrameError(f"frame.kind must be one that a child sends, was {kind!r}")
+
+    def on_nonsense(self, child: ChildLink[_PendingCall], error: Exception) -> None:
+        """Take note that a child's bytes are no frames."""
+        self._kill(child, f"wrote what is no frame ({error})", None)
+
+    def on_output(self, child: ChildLink[_PendingCall], text: str) -> None:
+        """Take a line of a child's stdout or stderr."""
+        self._say("INFO", text, child, source="output")
+
+    def on_gone(self, child: ChildLink[_PendingCall], cause: str) -> None:
+        """Take note that a child has ended; ``cause`` says how, in words."""
+        self._leaving.discard(child)
+        if self._children.get(child.number) is not child:
+            return
+        if not child.ready and not child.cause:
+            self._failed_starts += 1
+        if not child.cause:
+            self._died += 1
+            doing = "while it was idle" if child.call is None else f"while it ran {child.call.task.task_type}"
+            self._say("WARNING", f"child process {child.pid} {cause} {doing}", child)
+        call = self._take_back(child)
+        self._forget(child)
+        if call is None:
+            pass
+        elif not call.started and not call.stopping and not call.moved and not child.cause:
+            call.moved = True
+            call.child = None
+            if call.timer is not None:
+                call.timer.cancel()
+            self._waiting.add_first(call)
+        else:
+            call.end(ChildDied(f"the child process (pid {child.pid}) {child.cause or cause}"))
+        self._changed.set()
+        self._dispatch()
+
+    def _answer(self, child: ChildLink[_PendingCall], error: AworkerError | None) -> None:
+        child.output.drain()
+        call = self._take_back(child)
+        child.calls += 1
+        if call is not None:
+            call.end(error)
+        self._release(child)
+
+    def _release(self, child: ChildLink[_PendingCall]) -> None:
+        settings = self._settings
+        if (
+            child.orphan
+            or 0 < settings.max_tasks_per_child <= child.calls
+            or len(self._children) > self._size + 1
+            or 0 < settings.max_child_memory_bytes * _RECYCLE_FRACTION < child.resident_bytes()
+        ):
+            self._let_go(child)
+        else:
+            self._idle.append(child)
+        self._dispatch()
+
+    def _let_go(self, child: ChildLink[_PendingCall]) -> None:
+        child.cause = "was let go"
+        self._recycled += 1
+        self._forget(child)
+        self._leaving.add(child)
+        child.leave()
+        self._changed.set()
+
+    def _forget(self, child: ChildLink[_PendingCall]) -> None:
+        self._children.pop(child.number, None)
+        if child in self._idle:
+            self._idle.remove(child)
+
+    # -- keeping the pool whole
+
+    async def _keep_whole(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while len(self._children) > self._size + 1 and self._idle:
+                self._let_go(self._idle[0])
+            if self._failed_starts:
+                await anyio.sleep(min(_LONGEST_PAUSE_S, 0.02 * 2 ** min(self._failed_starts, 10)))
+            try:
+                while self._lost_servers:
+                    await self._lost_servers.pop().end()
+                if self._server is None:
+                    self._server = await self._start_server()
+                while len(self._children) < self._size + 1 and self._server is not None:
+                    await self._start_child(self._server)
+            except (AworkerError, OSError) as error:
+                self._failed_starts += 1
+                self._changed.set()
+                self._say("ERROR", f"a child process cannot be started: {error}", None)
+
+    async def _start_server(self) -> ServerLink:
+        def say(text: str) -> None:
+            self._say("INFO", text, None, source="output")
+
+        settings = self._settings
+        return await ServerLink.start(
+            settings.preload, settings.log_level, life_fd=self._life_fd, on_lost=self._lose_server, say=say
+        )
+
+    def _lose_server(self, server: ServerLink) -> None:
+        if self._server is server and not self._closed:
+            self._server = None
+            self._lost_servers.append(server)
+            self._say("WARNING", "the fork server is gone and is started again", None)
+            for child in self._children.values():
+                child.orphan = True
+            self._changed.set()
+
+    async def _start_child(self, server: ServerLink) -> None:
+        self._numbers += 1
+        child = await ChildLink.start(self._numbers, server, self)
+        self._started += 1
+        self._children[child.number] = child
+        child.after(_START_S, functools.partial(self._give_up_on, child, server))
+
+    def _give_up_on(self, child: ChildLink[_PendingCall], server: ServerLink) -> None:
+        if child.pid == 0:
+            server.kill()  # it has not even forked: it hangs
+        self._failed_starts += 1
+        self._kill(child, f"was not ready after {_START_S:.0f} s", None)
+
+    def _say(
+        self,
+        level: str,
+        message: str,
+        child: ChildLink[_PendingCall] | None,
+        *,
+        source: str = "pool",
+        logged_at: float | None = None,
+    ) -> None:
+        task = child.call.task if child is not None and child.call is not None else None
+        record = LogRecord(
+            level=level,
+            message=message,
+            task_id="" if task is None else task.task_id,
+            task_type="" if task is None else task.task_type,
+            pid=0 if child is None else child.pid,
+            logged_at=now_s() if logged_at is None else logged_at,
+            source=source,
+        )
+        # Called by the loop, not from here: what a sink raises must not end a child.
+        self._loop.call_soon(self._log_sink, record)
+
+
+def _check_size(processes: int) -> None:
+    if processes < 1:
+        raise ConfigError(f"pool.processes must be >= 1, was {processes}; use one per core")
+
+
+def _reference(function: Callable[..., Any] | str) -> str:
+    if isinstance(function, str):
+        module, _, path = function.partition(":")
+    else:
+        module, path = function.__module__, function.__qualname__
+    if not module or not path or module == "__main__" or "<" in path:
+        raise ValueError(
+            f"function must be at the top level of an importable module, was {module}:{path}; move it into one"
+        )
+    return f"{module}:{path}"
+
+
+def _encode_call(number: int, call: Call) -> bytes:
+    try:
+        return encode_frame(Kind.CALL, number, msgspec.msgpack.encode(call))
+    except (TypeError, OverflowError, UnicodeEncodeError, RecursionError, FrameError) as error:
+        raise ArgumentsInvalid(f"args must be JSON-like values and bytes, were not: {error}") from error
+
+
+def _error(failure: Failure) -> AworkerError:
+    if failure.family == "raised":
+        return RaisedInChild(failure)
+    base = RequestDeclined if failure.family == "declined" else TaskInvalid
+    error = _class(base, failure.type_name)(failure.message)
+    error.add_note(failure.traceback)
+    return error
+
+
+@functools.lru_cache(maxsize=256)
+def _class(base: type[AworkerError], name: str) -> type[AworkerError]:
+    known = getattr(errors, name, None)
+    if isinstance(known, type) and issubclass(known, base):
+        return known
+    return type(name, (base,), {})
