@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from aworker.errors import ConfigError
 
@@ -18,7 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Handler:
     """A handler function with what the executor needs to know of it."""
 
-    __slots__ = ("args_type", "function", "runs_in", "task_type", "timeout_s", "uses_pool")
+    __slots__ = ("args_type", "function", "runs_in", "takes_dict", "task_type", "timeout_s", "uses_pool")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Handler:
         self.uses_pool = uses_pool or self.runs_in == "process"
         self.timeout_s = timeout_s
         self.args_type: Any = _first_annotation(function)
+        self.takes_dict = get_origin(self.args_type) is dict and get_args(self.args_type) == (str, Any)
         if self.runs_in == "loop" and not is_coroutine:
             raise ConfigError(f"handler {task_type} must be a coroutine function to run in the loop, was {function!r}")
         if self.runs_in == "process" and is_coroutine:

@@ -1,0 +1,342 @@
+"""The configuration: frozen structs, layered as defaults < file < environment < flags, checked whole.
+
+Every field has its unit in its name. An unknown section or field is an error; a missing one has its default. The
+environment variable of ``[worker] slots`` is ``AWORKER_WORKER__SLOTS``, that of ``[tasks.backtest] timeout_s`` is
+``AWORKER_TASKS__BACKTEST__TIMEOUT_S``; its value is read as TOML, and as plain text where it is none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from aworker.errors import ConfigError
+
+DEFAULT_PATH = Path("config/aworker.toml")
+ENVIRONMENT_PREFIX = "AWORKER_"
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One table of the file."""
+
+
+class RedisConfig(Section, frozen=True):
+    url: str = "redis://127.0.0.1:6379/0"
+    key_prefix: str = "aworker:"
+    """Prefix of aworker's own keys; never of the names in the wire protocol."""
+
+
+class WorkerConfig(Section, frozen=True):
+    slots: int = 16
+    reserved: dict[str, int] = msgspec.field(default_factory=lambda: {"priority": 2})
+    """Slots kept free for a level (by label) and those above it; in effect at most slots // 4."""
+    delivery: Literal["leased", "at-most-once"] = "leased"
+    drain_timeout_s: float = 25.0
+    lease_ttl_s: float = 5.0
+    renew_interval_s: float = 1.0
+    block_timeout_s: int = 60
+    max_deliveries: int = 3
+    max_per_user: int = 0
+    """Tasks of one user that run at once in this process; 0 = no limit."""
+    max_stall_s: float = 300.0
+    """A loop blocked longer than this ends the process (exit code 70); 0 = never."""
+    max_payload_bytes: int = 1_048_576
+
+
+class QueueConfig(Section, frozen=True):
+    name: str
+    label: str
+    promote_after_s: float = 0.0
+    """Aging: every so many seconds its oldest task has waited lift the level by one; 0 = strict priority."""
+    take_from: Literal["auto", "left", "right"] = "auto"
+
+
+class HandlersConfig(Section, frozen=True):
+    modules: tuple[str, ...] = ()
+
+
+class TaskConfig(Section, frozen=True):
+    timeout_s: float | None = None
+    """None = the handler's own; 0 = none."""
+    expires_s: float = 0.0
+    retries: int = 0
+    max_concurrent: int | None = None
+    """Tasks of this type that run at once in this process; None = the handler's own, 0 = no limit."""
+    duplicates: Literal["drop", "run"] = "drop"
+
+
+class PoolConfig(Section, frozen=True):
+    processes: int = 0
+    """Child processes; 0 = one per core."""
+    max_tasks_per_child: int = 1_000
+    max_child_memory_bytes: int = 2_147_483_648
+    stop_grace_s: float = 1.0
+
+
+class ResultsConfig(Section, frozen=True):
+    ttl_s: int = 86_400
+    publish: bool = True
+    publish_failed: bool = True
+    repeat_fast_after_s: float = 1.0
+    """The final message of a task that ended within a second is published again after this; 0 = never."""
+    max_bytes: int = 8_388_608
+
+
+class DeadLettersConfig(Section, frozen=True):
+    keep_errors: bool = True
+    max_entries: int = 10_000
+    max_bytes: int = 268_435_456
+
+
+class MonitorConfig(Section, frozen=True):
+    interval_s: float = 300.0
+
+
+class LoggingConfig(Section, frozen=True):
+    level: Literal["TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    format: Literal["text", "json"] = "text"
+    file: str = ""
+    """Path to append to; empty = stderr."""
+
+
+class MarketDataConfig(Section, frozen=True):
+    path: str = ""
+    """Folder of parquet files; empty = the bundled data set."""
+    max_age_s: float = 0.0
+    """Bars older than this are no alert; 0 = any age."""
+
+
+class BacktestConfig(Section, frozen=True):
+    commission: float = 0.0
+    """Fraction of the value, each side."""
+    slippage: float = 0.0
+    """Fraction of the price, each side, against the trade."""
+
+
+class StrategiesConfig(Section, frozen=True):
+    url: str = ""
+    """Redis of the strategy store; empty = that of [redis]."""
+    first_id: int = 1_000_000
+
+
+class LlmConfig(Section, frozen=True):
+    base_url: str = ""
+    model: str = ""
+    api_key_env: str = "AWORKER_LLM_API_KEY"
+
+
+class Config(Section, frozen=True):
+    """The whole configuration, checked."""
+
+    redis: RedisConfig = RedisConfig()
+    worker: WorkerConfig = WorkerConfig()
+    queues: tuple[QueueConfig, ...] = (
+        QueueConfig(name="strategy_queue_priority", label="priority"),
+        QueueConfig(name="strategy_queue", label="normal"),
+    )
+    handlers: HandlersConfig = HandlersConfig()
+    tasks: dict[str, TaskConfig] = {}
+    pool: PoolConfig = PoolConfig()
+    results: ResultsConfig = ResultsConfig()
+    dead_letters: DeadLettersConfig = DeadLettersConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    logging: LoggingConfig = LoggingConfig()
+    market_data: MarketDataConfig = MarketDataConfig()
+    backtest: BacktestConfig = BacktestConfig()
+    strategies: StrategiesConfig = StrategiesConfig()
+    llm: LlmConfig = LlmConfig()
+
+    def task(self, task_type: str) -> TaskConfig:
+        """Return the overrides of a task type (all defaults when there are none)."""
+        return self.tasks.get(task_type, _NO_OVERRIDES)
+
+    @property
+    def reserved_slots(self) -> tuple[int, ...]:
+        """Slots reserved in effect for each level, in the order of ``queues``."""
+        most = self.worker.slots // 4
+        return tuple(min(self.worker.reserved.get(queue.label, 0), most) for queue in self.queues)
+
+
+_NO_OVERRIDES = TaskConfig()
+
+
+class LiveConfig:
+    """The configuration in force; a reload replaces its value whole."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Config) -> None:
+        self.value = value
+
+
+def load_config(
+    path: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Config:
+    """Read, layer and check the configuration.
+
+    Without a path, ``config/aworker.toml`` is read if it is there. ``flags`` has the shape of the file and wins over
+    everything.
+
+    Raises ConfigError, naming the file or variable, the path, the rule and the value.
+    """
+    source, raw = _read_file(path)
+    _overlay_environment(raw, os.environ if environment is None else environment)
+    for section, fields in (flags or {}).items():
+        raw.setdefault(section, {}).update(fields)
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error, raw)}") from None
+    for path_, rule, value, advice in _broken_rules(config):
+        raise ConfigError(f"{source}: {path_} must be {rule}, was {value!r}; {advice}")
+    return config
+
+
+def _read_file(path: Path | None) -> tuple[str, dict[str, Any]]:
+    if path is None:
+        if not DEFAULT_PATH.is_file():
+            return "configuration", {}
+        path = DEFAULT_PATH
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: the file must be readable text, was not ({error}); check --config") from None
+    try:
+        raw = msgspec.toml.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: the file must be TOML, was not ({error}); mend that line") from None
+    return str(path), raw
+
+
+def _overlay_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or "__" not in variable:
+            continue
+        *tables, field = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        table = raw
+        for name in tables:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{variable} must name a table's field, but {name} is a list; set it in the file")
+        table[field] = _as_toml(text, is_text=_is_text_field(tables, field))
+
+
+def _is_text_field(tables: list[str], field: str) -> bool:
+    section = Config.__annotations__.get(tables[0], "") if len(tables) == 1 else ""
+    struct = globals().get(str(section))
+    return bool(struct) and str(struct.__annotations__.get(field)) == "str"
+
+
+def _as_toml(text: str, *, is_text: bool) -> Any:
+    if is_text:
+        return text
+    try:
+        return msgspec.toml.decode(f"value = {text}")["value"]
+    except msgspec.DecodeError:
+        return text
+
+
+def _explain(error: msgspec.ValidationError, raw: dict[str, Any]) -> str:
+    message, _, path = str(error).partition(" - at `$")
+    path = path.rstrip("`").lstrip(".")
+    path = path.replace("[...]", "")
+    if message.startswith("Object contains unknown field"):
+        name = message.split("`")[1]
+        where = f"{path}.{name}" if path else name
+        return f"{where} must be a known field, is unknown; check its spelling or take it out"
+    value: Any = raw
+    for name in path.replace("[", ".").replace("]", "").split("."):
+        if isinstance(value, list) and name.isdigit():
+            value = value[int(name)]
+        elif isinstance(value, dict):
+            value = value.get(name)
+    rule = message.replace("Expected ", "").replace(", got", ", is")
+    shown = "***" if path.endswith("url") else repr(value)
+    return f"{path or 'the file'} must be {rule}, was {shown}; correct it"
+
+
+def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
+    worker, pool, results = config.worker, config.pool, config.results
+    labels = [queue.label for queue in config.queues]
+    names = [queue.name for queue in config.queues]
+    rules: list[tuple[bool, str, str, Any, str]] = [
+        (len(names) >= 1, "queues", "at least one level", names, "add a [[queues]] table"),
+        (len(set(names)) == len(names), "queues.name", "different for each level", names, "rename one"),
+        (len(set(labels)) == len(labels), "queues.label", "different for each level", labels, "rename one"),
+        (1 <= worker.slots <= 10_000, "worker.slots", "1 to 10000", worker.slots, "16 suits most hosts"),
+        (worker.drain_timeout_s >= 0, "worker.drain_timeout_s", ">= 0", worker.drain_timeout_s, "use 25"),
+        (worker.renew_interval_s >= 0.05, "worker.renew_interval_s", ">= 0.05", worker.renew_interval_s, "use 1"),
+        (
+            worker.lease_ttl_s > 2 * worker.renew_interval_s,
+            "worker.lease_ttl_s",
+            "> 2 * renew_interval_s",
+            worker.lease_ttl_s,
+            "use at least 5",
+        ),
+        (worker.block_timeout_s >= 1, "worker.block_timeout_s", ">= 1", worker.block_timeout_s, "use 60"),
+        (worker.max_deliveries >= 1, "worker.max_deliveries", ">= 1", worker.max_deliveries, "use 3"),
+        (worker.max_per_user >= 0, "worker.max_per_user", ">= 0", worker.max_per_user, "0 means no limit"),
+        (worker.max_stall_s >= 0, "worker.max_stall_s", ">= 0", worker.max_stall_s, "0 means never"),
+        (worker.max_payload_bytes >= 256, "worker.max_payload_bytes", ">= 256", worker.max_payload_bytes, "1048576"),
+        (pool.processes >= 0, "pool.processes", ">= 0", pool.processes, "0 means one per core"),
+        (pool.max_tasks_per_child >= 0, "pool.max_tasks_per_child", ">= 0", pool.max_tasks_per_child, "0: never"),
+        (
+            pool.max_child_memory_bytes == 0 or pool.max_child_memory_bytes >= 67_108_864,
+            "pool.max_child_memory_bytes",
+            "0 (off) or >= 67108864 (64 MiB)",
+            pool.max_child_memory_bytes,
+            "a child with its libraries needs that much",
+        ),
+        (pool.stop_grace_s >= 0, "pool.stop_grace_s", ">= 0", pool.stop_grace_s, "use 1"),
+        (results.ttl_s >= 1, "results.ttl_s", ">= 1", results.ttl_s, "use 86400"),
+        (results.repeat_fast_after_s >= 0, "results.repeat_fast_after_s", ">= 0", results.repeat_fast_after_s, "1"),
+        (results.max_bytes >= 1024, "results.max_bytes", ">= 1024", results.max_bytes, "use 8388608"),
+        (config.dead_letters.max_entries >= 1, "dead_letters.max_entries", ">= 1", config.dead_letters.max_entries, ""),
+        (config.dead_letters.max_bytes >= 1024, "dead_letters.max_bytes", ">= 1024", config.dead_letters.max_bytes, ""),
+        (config.monitor.interval_s > 0, "monitor.interval_s", "> 0", config.monitor.interval_s, "use 300"),
+        (config.market_data.max_age_s >= 0, "market_data.max_age_s", ">= 0", config.market_data.max_age_s, "0: off"),
+        (0 <= config.backtest.commission < 1, "backtest.commission", "0 <= x < 1", config.backtest.commission, "0"),
+        (0 <= config.backtest.slippage < 1, "backtest.slippage", "0 <= x < 1", config.backtest.slippage, "0"),
+        (config.strategies.first_id >= 1, "strategies.first_id", ">= 1", config.strategies.first_id, "use 1000000"),
+        (not config.llm.base_url or bool(config.llm.model), "llm.model", "set when base_url is", config.llm.model, ""),
+    ]
+    for index, queue in enumerate(config.queues):
+        at = f"queues[{index}]"
+        rules += [
+            (
+                bool(queue.name.strip()) and not set(queue.name) & {'"', "\n"} and queue.name.isprintable(),
+                f"{at}.name",
+                "printable and without a double quote",
+                queue.name,
+                "name the list",
+            ),
+            (queue.label.strip() != "" and queue.label.isprintable(), f"{at}.label", "a word", queue.label, "name it"),
+            (queue.promote_after_s >= 0, f"{at}.promote_after_s", ">= 0", queue.promote_after_s, "0 means no aging"),
+        ]
+    for label, count in worker.reserved.items():
+        at = f"worker.reserved.{label}"
+        known = label in labels or worker.reserved == WorkerConfig().reserved
+        rules.append((known, at, f"the label of a level ({', '.join(labels)})", label, "check its spelling"))
+        rules.append((count >= 0, at, ">= 0", count, "0 reserves nothing"))
+    for task_type, task in config.tasks.items():
+        at = f"tasks.{task_type}"
+        rules += [
+            (task.timeout_s is None or task.timeout_s >= 0, f"{at}.timeout_s", ">= 0", task.timeout_s, "0 means none"),
+            (task.expires_s >= 0, f"{at}.expires_s", ">= 0", task.expires_s, "0 means never"),
+            (task.retries >= 0, f"{at}.retries", ">= 0", task.retries, "0 means none"),
+            (
+                task.max_concurrent is None or task.max_concurrent >= 0,
+                f"{at}.max_concurrent",
+                ">= 0",
+                task.max_concurrent,
+                "0 means no limit",
+            ),
+        ]
+    return [(path, rule, value, advice or "correct it") for holds, path, rule, value, advice in rules if not holds]

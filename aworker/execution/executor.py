@@ -1,0 +1,221 @@
+"""Running one task and telling how it ended: a handler's exception becomes an Outcome and goes no further.
+
+A `Run` is one delivery being worked on. Who wants it to stop says why; the reason decides the outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import msgspec
+from loguru import logger
+
+from aworker.config import LiveConfig
+from aworker.errors import (
+    ChildDied,
+    ChildOutOfMemory,
+    HandlerTimedOut,
+    RequestDeclined,
+    TaskInvalid,
+)
+from aworker.execution.context import Context, ProgressSink
+from aworker.execution.pool.arguments import convert_arguments
+from aworker.execution.pool.frames import TaskInfo
+from aworker.execution.pool.parent import Pool, RaisedInChild
+from aworker.execution.registry import Handler
+from aworker.execution.retry import Retry
+from aworker.lease import Lease
+from aworker.outcome import Completed, Failed, Lost, Outcome, Rejected, Retried, Returned
+from aworker.task import Task
+
+BACKOFF_FIRST_S = 1.0
+BACKOFF_LONGEST_S = 300.0
+
+
+class Run:
+    """One task being executed; `stop` ends it with an outcome of its own."""
+
+    __slots__ = ("_scope", "handler", "is_stopped", "lease", "stopped_with", "task")
+
+    def __init__(self, task: Task, lease: Lease, handler: Handler) -> None:
+        self.task = task
+        self.lease = lease
+        self.handler = handler
+        self.stopped_with: Outcome | None = None
+        self.is_stopped = False
+        self._scope = anyio.CancelScope()
+        lease.on_lost = lambda: self.stop(Lost())
+
+    def stop(self, outcome: Outcome) -> None:
+        """Cancel the handler; the first reason given counts, but a lost lease outdoes every other."""
+        if self.stopped_with is None or isinstance(outcome, Lost):
+            self.stopped_with = outcome
+        self.is_stopped = True
+        self._scope.cancel()
+
+    @property
+    def scope(self) -> anyio.CancelScope:
+        """The scope the handler runs in."""
+        return self._scope
+
+
+class Executor:
+    """Runs handlers in the loop or in the pool."""
+
+    def __init__(self, live: LiveConfig, pool: Pool | None) -> None:
+        self._live = live
+        self._pool = pool
+
+    async def execute(self, run: Run, progress: ProgressSink) -> Outcome:
+        """Run a handler to its end, its timeout or its stop, and return the outcome."""
+        task, handler = run.task, run.handler
+        timeout_s = self._timeout_s(handler)
+        timer: asyncio.TimerHandle | None = None
+        if timeout_s:
+            timed_out = Failed(
+                f"{task.task_type} must end within {timeout_s:g} s, did not; raise tasks.{task.task_type}.timeout_s",
+                HandlerTimedOut.__name__,
+                dead_letter="handler_timed_out",
+            )
+            timer = asyncio.get_running_loop().call_later(timeout_s, run.stop, timed_out)
+        outcome: Outcome
+        try:
+            with run.scope:
+                outcome = await self._call(run, progress)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if run.stopped_with is not None and (run.scope.cancelled_caught or isinstance(run.stopped_with, Lost)):
+            outcome = run.stopped_with
+        return self._retried(run, outcome)
+
+    def _timeout_s(self, handler: Handler) -> float:
+        timeout_s = self._live.value.task(handler.task_type).timeout_s
+        return (handler.timeout_s or 0.0) if timeout_s is None else timeout_s
+
+    async def _call(self, run: Run, progress: ProgressSink) -> Outcome:
+        task, handler = run.task, run.handler
+        try:
+            if handler.runs_in == "process":
+                result = await self._in_child(
+                    run, handler.reference, (task.args,), progress, args_type=handler.args_type
+                )
+            else:
+                args = task.args if handler.takes_dict else convert_arguments(task.args, handler.args_type)
+                result = await handler.function(args, self._context(run, progress))
+        except asyncio.CancelledError as error:
+            if run.is_stopped or _is_being_cancelled():
+                raise
+            return _raised(error)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a handler may raise anything
+            return _outcome_of(_leaf(error))
+        if isinstance(result, Retry):
+            delay_s = _backoff_s(run.lease.delivery) if result.delay_s is None else max(0.0, result.delay_s)
+            return Retried(result.reason, delay_s)
+        return Completed(_as_object(result))
+
+    def _context(self, run: Run, progress: ProgressSink) -> Context:
+        async def offload(function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any:
+            return await self._in_child(run, function, args, progress, chunk=chunk)
+
+        return Context(
+            task_id=run.task.task_id,
+            task_type=run.task.task_type,
+            delivery=run.lease.delivery,
+            lease_id=run.lease.lease_id,
+            logger=logger.bind(task_id=run.task.task_id, task_type=run.task.task_type),
+            progress=progress,
+            is_cancelled=lambda: run.is_stopped,
+            offload=offload,
+        )
+
+    async def _in_child(
+        self,
+        run: Run,
+        function: Callable[..., Any] | str,
+        args: tuple[Any, ...],
+        progress: ProgressSink,
+        *,
+        chunk: bool = False,
+        args_type: Any = None,
+    ) -> Any:
+        if self._pool is None:
+            raise ChildDied("there is no process pool: no handler was declared to use it")
+        info = TaskInfo(run.task.task_id, run.task.task_type, run.lease.delivery, run.lease.lease_id)
+        return await self._pool.call(
+            function,
+            args,
+            task=info,
+            level=run.lease.level,
+            chunk=chunk,
+            args_type=args_type,
+            on_progress=progress,
+        )
+
+    def _retried(self, run: Run, outcome: Outcome) -> Outcome:
+        if not isinstance(outcome, Failed) or not outcome.dead_letter:
+            return outcome
+        if run.lease.delivery > self._live.value.task(run.task.task_type).retries:
+            return outcome
+        return Retried(outcome.error, _backoff_s(run.lease.delivery))
+
+
+def _backoff_s(delivery: int) -> float:
+    """Exponential with full jitter above its half: 1, 2, 4 .. 300 s, times 0.5 to 1."""
+    return float(min(BACKOFF_FIRST_S * 2 ** min(delivery - 1, 30), BACKOFF_LONGEST_S) * random.uniform(0.5, 1.0))
+
+
+def _is_being_cancelled() -> bool:
+    current = asyncio.current_task()
+    return current is not None and current.cancelling() > 0
+
+
+def _leaf(error: BaseException) -> BaseException:
+    """Of a group of errors, the one that tells most: a dead child before a declined request before any other."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_leaf(inner) for inner in error.exceptions]
+    for kind in (ChildDied, RequestDeclined):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return leaves[0]
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    if isinstance(error, ChildOutOfMemory):
+        return Failed(str(error), type(error).__name__, dead_letter="child_out_of_memory", cause=str(error))
+    if isinstance(error, ChildDied):
+        return Returned(str(error), counted=True)
+    if isinstance(error, RequestDeclined):
+        return Failed(str(error), type(error).__name__)
+    if isinstance(error, TaskInvalid):
+        return Rejected(str(error), type(error).__name__)
+    if isinstance(error, HandlerTimedOut):
+        return Failed(str(error), type(error).__name__, dead_letter="handler_timed_out")
+    if isinstance(error, RaisedInChild):
+        return Failed(str(error), error.type_name, dead_letter="handler_raised", cause=error.traceback_text)
+    return _raised(error)
+
+
+def _raised(error: BaseException) -> Failed:
+    try:
+        text = str(error)
+    except Exception as inner:  # noqa: BLE001 - an exception's own text may raise
+        text = f"(its text raised {type(inner).__name__})"
+    name = type(error).__name__
+    cause = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-20))
+    return Failed(f"{name}: {text}" if text else name, name, dead_letter="handler_raised", cause=cause)
+
+
+def _as_object(result: Any) -> dict[str, Any]:
+    if isinstance(result, msgspec.Struct):
+        result = msgspec.to_builtins(result)
+    if isinstance(result, dict) and all(isinstance(key, str) for key in result):
+        return result
+    return {"result": result}

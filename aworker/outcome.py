@@ -1,0 +1,62 @@
+"""How a task ended, as a value: the executor makes one, the queue writes it down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Base of all ends."""
+
+
+class Completed(Outcome, frozen=True):
+    """The handler returned; its result is a JSON object, encoded."""
+
+    result: dict[str, Any]
+    """Field name to value; a value may be encoded JSON (msgspec.Raw)."""
+
+
+class Failed(Outcome, frozen=True):
+    """The task is over without a result; the caller gets an ``error``."""
+
+    error: str
+    error_type: str
+    dead_letter: str = ""
+    """The reason under which its payload is kept in the dead letters; empty = it is not kept."""
+    cause: str = ""
+    """Traceback, signal or exit code, for the dead letter."""
+
+
+class Rejected(Outcome, frozen=True):
+    """The payload cannot become a running task: dead letter, and an ``error`` where a task_id can be read."""
+
+    error: str
+    error_type: str
+
+
+class Returned(Outcome, frozen=True):
+    """The task goes back onto its queue's taking end."""
+
+    reason: str
+    """``released`` (drain), ``reclaimed`` (its worker died), ``child died``, or a handler's own words."""
+    counted: bool
+    """Whether this delivery counts against ``max_deliveries``."""
+
+
+class Retried(Outcome, frozen=True):
+    """The task waits ``delay_s`` in the delayed set and then goes back onto its queue."""
+
+    reason: str
+    delay_s: float
+
+
+class Duplicate(Outcome, frozen=True):
+    """The same task_id runs already or has completed: settled without a message."""
+
+    reason: str
+
+
+class Lost(Outcome, frozen=True):
+    """The lease is gone; nothing is written."""

@@ -1,0 +1,114 @@
+"""Which levels may give a task now: reserved slots, limits by type and user, and what is known of each list.
+
+Counts are of this process. Everything here is arithmetic; the lane asks it before a claim and tells it what came.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from aworker.config import Config, LiveConfig
+from aworker.lease import Lease
+from aworker.task import Task
+
+PASSED_FIRST_S = 0.05
+PASSED_LONGEST_S = 0.25
+
+Known = Literal["more", "empty", "passed"]
+
+
+class Level:
+    """One list, as the last claim found it."""
+
+    __slots__ = ("cursor", "index", "known", "label", "name", "passed_s", "running")
+
+    def __init__(self, index: int, name: str, label: str) -> None:
+        self.index = index
+        self.name = name
+        self.label = label
+        self.known: Known = "more"
+        """``more``: may hold a task; ``empty``: its bell tells; ``passed``: all looked at is held back by a limit."""
+        self.cursor = 0
+        """Where the next look past held-back tasks goes on, counted from the taking end."""
+        self.passed_s = PASSED_FIRST_S
+        """How long a passed level is left alone next."""
+        self.running = 0
+
+
+class Admission:
+    """The levels, what runs, and how many more may start where."""
+
+    def __init__(self, live: LiveConfig, type_limits: Callable[[], Mapping[str, int]]) -> None:
+        self._live = live
+        self._type_limits = type_limits
+        self.levels = [Level(index, queue.name, queue.label) for index, queue in enumerate(live.value.queues)]
+        self.by_name = {level.name: level for level in self.levels}
+        self._types: Counter[str] = Counter()
+        self._users: Counter[str] = Counter()
+
+    def below(self, config: Config) -> list[int]:
+        """Return for each level how many more tasks may start in all levels below it; -1 = no limit."""
+        rooms: list[int] = []
+        running_below = sum(level.running for level in self.levels)
+        for level, reserved in zip(self.levels, config.reserved_slots, strict=True):
+            running_below -= level.running
+            rooms.append(max(0, config.worker.slots - reserved - running_below) if reserved else -1)
+        return rooms
+
+    def open_levels(self, below: list[int]) -> list[bool]:
+        """Return for each level whether the room below the levels above it lets it give a task."""
+        still_open, levels = True, []
+        for room in below:
+            levels.append(still_open)
+            still_open = still_open and room != 0
+        return levels
+
+    def limits(self, want: int) -> bytes:
+        """Return the limits that a claim of ``want`` tasks could reach, as JSON; empty when it can reach none."""
+        types = {
+            task_type: max(0, limit - self._types[task_type])
+            for task_type, limit in self._type_limits().items()
+            if limit > 0 and limit - self._types[task_type] < want
+        }
+        per_user = self._live.value.worker.max_per_user
+        near_user = per_user > 0 and max(self._users.values(), default=0) + want > per_user
+        if not types and not near_user:
+            return b""
+        limits: dict[str, Any] = {"types": types, "users": {}}
+        if near_user:
+            limits["user_room"] = per_user
+            limits["users"] = {user: max(0, per_user - count) for user, count in self._users.items()}
+        return msgspec.json.encode(limits)
+
+    def started(self, lease: Lease) -> None:
+        """Count a claimed task."""
+        self.levels[lease.level].running += 1
+        if isinstance(lease.task, Task):
+            self._types[lease.task.task_type] += 1
+            if self._live.value.worker.max_per_user and (user := lease.task.user_id) is not None:
+                self._users[user] += 1
+                lease.user = user
+
+    def ended(self, lease: Lease) -> None:
+        """Take a task's count back; a level passed over because of its limit may be asked again."""
+        self.levels[lease.level].running -= 1
+        limited = lease.user is not None
+        if isinstance(lease.task, Task):
+            task_type = lease.task.task_type
+            self._types[task_type] -= 1
+            limited = limited or task_type in self._type_limits()
+            if not self._types[task_type]:
+                del self._types[task_type]
+            if lease.user is not None:
+                self._users[lease.user] -= 1
+                if not self._users[lease.user]:
+                    del self._users[lease.user]
+        if limited:
+            for level in self.levels:
+                if level.known == "passed":
+                    level.known = "more"
+                    level.passed_s = PASSED_FIRST_S

@@ -1,0 +1,201 @@
+"""The producer's side: push tasks, wait for what became of them.
+
+A waiter subscribes first and then reads the record, so that no end is missed however fast it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from aworker.clock import rfc3339
+from aworker.config import Config, RedisConfig
+from aworker.errors import PayloadInvalid, QueueUnavailable
+from aworker.queues.connection import connection_arguments
+from aworker.queues.keys import CHANNEL, RESULT_PREFIX
+from aworker.queues.routing import route
+
+FINAL = frozenset({"completed", "error", "failed"})
+RECORD_INTERVAL_S = 1.0
+
+
+class Client:
+    """Pushes tasks and reads results; use it as an asynchronous context manager.
+
+    Every method raises QueueUnavailable when Redis cannot be reached: what was asked for may then have happened, so
+    push again with the same ``task_id``, which a worker runs once.
+    """
+
+    def __init__(self, url: str | None = None, *, config: Config | None = None) -> None:
+        config = config or Config()
+        if url is not None:
+            config = msgspec.structs.replace(config, redis=RedisConfig(url=url, key_prefix=config.redis.key_prefix))
+        self.config = config
+        self._redis = connect(config.redis.url)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def enqueue(
+        self,
+        task_type: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
+        priority: str | None = None,
+        queue: str | None = None,
+    ) -> str:
+        """Push one task and return its task_id.
+
+        ``create_strategy`` and ``priority="high"`` go to the priority list, the rest to the normal one, unless
+        ``queue`` names a list. Raises PayloadInvalid for a task that no worker would take.
+        """
+        name, task_id, payload = self._composed(task_type, args, task_id, priority, queue)
+        await self._pushed({name: [payload]})
+        return task_id
+
+    async def enqueue_many(self, tasks: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+        """Push many (task_type, args) at once and return their task_ids, in order."""
+        lists: dict[str, list[bytes]] = {}
+        task_ids: list[str] = []
+        for task_type, args in tasks:
+            name, task_id, payload = self._composed(task_type, args, None, None, None)
+            lists.setdefault(name, []).append(payload)
+            task_ids.append(task_id)
+        await self._pushed(lists)
+        return task_ids
+
+    async def result(self, task_id: str, *, wait_s: float = 0.0) -> dict[str, Any] | None:
+        """Return a task's record (``status``, ``data``, ..), or None when there is none.
+
+        With ``wait_s`` it waits that long for the task to end, and then returns the record as it is.
+        """
+        if wait_s <= 0:
+            return await self._record(task_id)
+        async with self.updates(task_id) as updates:
+            return await self.ended(task_id, updates, wait_s=wait_s)
+
+    async def ended(self, task_id: str, updates: Updates, *, wait_s: float) -> dict[str, Any] | None:
+        """Wait on an open subscription for the task to end; the record as it is when the time is up."""
+        until = time.monotonic() + wait_s
+        while True:
+            record = await self._record(task_id)
+            if record is not None and record.get("status") in FINAL:
+                return record
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return record
+            heard_until = time.monotonic() + min(left_s, RECORD_INTERVAL_S)
+            while (left_s := heard_until - time.monotonic()) > 0:
+                message = await updates.next(timeout_s=left_s)
+                if message is not None and message.get("status") in FINAL:
+                    break
+
+    @asynccontextmanager
+    async def updates(self, task_id: str | None = None) -> AsyncIterator[Updates]:
+        """Subscribe to what workers publish, about one task or all; open it before the push to miss nothing."""
+        pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+        try:
+            await _answered(pubsub.subscribe(CHANNEL))
+            yield Updates(pubsub, task_id)
+        finally:
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    def _composed(
+        self,
+        task_type: str,
+        args: Mapping[str, Any] | None,
+        task_id: str | None,
+        priority: str | None,
+        queue: str | None,
+    ) -> tuple[str, str, bytes]:
+        task_id = task_id if task_id is not None else f"{task_type}_{uuid.uuid4().hex}"
+        for name, value in (("task_type", task_type), ("task_id", task_id)):
+            if not isinstance(value, str) or not value:
+                raise PayloadInvalid(f"{name} must be a non-empty string, was {value!r}; name it")
+        if priority is None:
+            priority = "high" if task_type == "create_strategy" else "normal"
+        task = {
+            "task_id": task_id,
+            "task_type": task_type,
+            "args": dict(args or {}),
+            "created_at": rfc3339(),
+            "priority": priority,
+        }
+        try:
+            payload = msgspec.json.encode(task)
+        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+            raise PayloadInvalid(f"args must be encodable as JSON, were not: {error}; pass JSON values") from None
+        most = self.config.worker.max_payload_bytes
+        if len(payload) > most:
+            raise PayloadInvalid(f"the task must be <= {most} bytes, was {len(payload)}; send less")
+        return queue or route(self.config, task_type, priority).name, task_id, payload
+
+    async def _pushed(self, lists: Mapping[str, list[bytes]]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for name, payloads in lists.items():
+            pipeline.rpush(name, *payloads)
+        await _answered(pipeline.execute())
+
+    async def _record(self, task_id: str) -> dict[str, Any] | None:
+        text = await _answered(self._redis.get(RESULT_PREFIX + task_id))
+        if text is None:
+            return None
+        record: dict[str, Any] = msgspec.json.decode(text)
+        return record
+
+
+class Updates:
+    """An open subscription."""
+
+    def __init__(self, pubsub: Any, task_id: str | None) -> None:
+        self._pubsub = pubsub
+        self._task_id = task_id
+
+    async def next(self, *, timeout_s: float) -> dict[str, Any] | None:
+        """Return the next message, decoded, or None when none came in time."""
+        until = time.monotonic() + timeout_s
+        while (left_s := until - time.monotonic()) > 0:
+            try:
+                raw = await self._pubsub.get_message(timeout=left_s)
+            except (RedisError, OSError) as error:
+                raise QueueUnavailable(str(error)) from None
+            if raw is None:
+                await asyncio.sleep(0)
+                continue
+            message: dict[str, Any] = msgspec.json.decode(raw["data"])
+            if self._task_id is None or message.get("task_id") == self._task_id:
+                return message
+        return None
+
+
+def connect(url: str) -> redis.asyncio.Redis:
+    """Return an asyncio client for a URL, without retries of its own. Raises ConfigError for what is no URL."""
+    arguments = connection_arguments(url)
+    pool_class = redis.asyncio.BlockingConnectionPool
+    return redis.asyncio.Redis(connection_pool=pool_class(max_connections=32, timeout=5, **arguments))
+
+
+async def _answered(awaitable: Any) -> Any:
+    try:
+        return await awaitable
+    except (RedisError, OSError) as error:
+        raise QueueUnavailable(str(error) or type(error).__name__) from None

@@ -1,0 +1,185 @@
+"""Single connections to Redis, each with one owner, and what is known of the server's health.
+
+Why not the client's pool and retries: a retry by the library runs a claim twice, a pool hands a half-dead connection to
+the next caller. Here every command goes out once; who sent it decides what a lost reply means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from loguru import logger
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.maint_notifications import MaintNotificationsConfig
+
+from aworker.errors import ConfigError, QueueUnavailable
+
+Command = Sequence[Any]
+
+CONNECT_TIMEOUT_S = 2.0
+BACKOFF_FIRST_S = 0.05
+BACKOFF_LONGEST_S = 0.5
+
+# Replies that mean "not now" rather than "never": a restarting, full, failed-over or locked server.
+_NOT_NOW = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "BUSY",
+    "OOM",
+    "MISCONF",
+    "NOREPLICAS",
+    "UNBLOCKED",
+    "NOAUTH",
+    "TRYAGAIN",
+)
+
+
+def connection_arguments(url: str) -> dict[str, Any]:
+    """Return the keyword arguments of a Redis URL, with no retry and no time-out of the library's own.
+
+    Raises ConfigError when the URL is none.
+    """
+    try:
+        arguments = dict(parse_url(url))
+    except ValueError as error:
+        raise ConfigError(f"redis.url must be a redis://, rediss:// or unix:// URL ({error}); correct it") from None
+    arguments.update(
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=None,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_keepalive=True,
+        protocol=2,
+        health_check_interval=0,
+    )
+    return arguments
+
+
+def address_of(url: str) -> str:
+    """Return where a URL points, without its password."""
+    arguments = connection_arguments(url)
+    if "path" in arguments:
+        return f"unix:{arguments['path']}"
+    host, port = arguments.get("host", "localhost"), arguments.get("port", 6379)
+    return f"{host}:{port}/{arguments.get('db', 0)}"
+
+
+class Health:
+    """Whether Redis serves, as this process sees it: one log line when it goes and one when it is back."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.is_up: bool | None = None
+
+    def down(self, reason: str) -> None:
+        """Note that a command failed."""
+        if self.is_up is not False:
+            self.is_up = False
+            logger.warning(f"Redis at {self.address} is unavailable: {reason}; trying again until it is back")
+
+    def up(self) -> None:
+        """Note that a command was answered."""
+        if self.is_up is False:
+            logger.info(f"Redis at {self.address} is back")
+        self.is_up = True
+
+
+class Link:
+    """One connection with one owner: commands go out together and every reply is read, in order."""
+
+    def __init__(self, url: str, name: str) -> None:
+        arguments = connection_arguments(url)
+        connection_class: type[AbstractConnection] = arguments.pop("connection_class", Connection)
+        self._connection = connection_class(
+            **arguments, client_name=name, maint_notifications_config=MaintNotificationsConfig(enabled=False)
+        )
+        self._reading: asyncio.Task[Any] | None = None
+        self._dropped = False
+        self.connects = 0
+        """Connections made so far: a change means that a reply may have been lost."""
+
+    async def call(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one write and return a reply for each; an error reply stands in its place.
+
+        Raises QueueUnavailable when the connection fails: any of the commands may have been carried out.
+        """
+        connection = self._connection
+        try:
+            if not connection.is_connected:
+                await connection.connect()  # type: ignore[no-untyped-call]
+                self.connects += 1
+            self._dropped = False
+            self._reading = asyncio.current_task()
+            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response(disconnect_on_error=False))
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
+        except (RedisError, OSError, EOFError) as error:
+            await self.close()
+            raise QueueUnavailable(_in_words(error)) from None
+        except asyncio.CancelledError:
+            await self.close()
+            if self._dropped and (task := asyncio.current_task()) is not None and task.uncancel() == 0:
+                raise QueueUnavailable("no renewal for too long, the connection was dropped") from None
+            raise
+        finally:
+            self._reading = None
+
+    def drop(self) -> None:
+        """Cut a connection that may be half open, whoever waits on it: its owner sees QueueUnavailable."""
+        if self._reading is not None and not self._dropped:
+            self._dropped = True
+            self._reading.cancel()
+
+    async def close(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        try:
+            await self._connection.disconnect(nowait=True)
+        except (RedisError, OSError):
+            return
+
+
+class Backoff:
+    """Waits between tries: 50 ms doubling to half a second, with jitter."""
+
+    def __init__(self) -> None:
+        self._next_s = BACKOFF_FIRST_S
+
+    async def wait(self) -> None:
+        """Sleep once, longer than the time before."""
+        await asyncio.sleep(self._next_s * random.uniform(0.75, 1.25))
+        self._next_s = min(self._next_s * 2, BACKOFF_LONGEST_S)
+
+    def reset(self) -> None:
+        """Start over: the last try worked."""
+        self._next_s = BACKOFF_FIRST_S
+
+
+def raise_if_unavailable(error: BaseException) -> None:
+    """Raise QueueUnavailable for an error reply that means "not now"; return for any other."""
+    if isinstance(error, (BusyLoadingError, ReadOnlyError, AuthenticationError, AuthorizationError)) or str(
+        error
+    ).startswith(_NOT_NOW):
+        raise QueueUnavailable(_in_words(error)) from None
+
+
+def _in_words(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text if len(text) < 300 else text[:300] + "..."

@@ -1,0 +1,45 @@
+"""The names of everything in Redis.
+
+The wire protocol's names are fixed; aworker's own carry the configured prefix.
+"""
+
+from __future__ import annotations
+
+CHANNEL = "worker_task_updates"
+HEARTBEAT_CHANNEL = "worker_heartbeat"
+RESULT_PREFIX = "task_result:"
+ASSIGNMENT_PREFIX = "task_assignment:"
+HEARTBEAT_PREFIX = "worker_heartbeat:"
+ASSIGNMENT_TTL_S = 7_200
+HEARTBEAT_TTL_S = 30
+
+
+class Keys:
+    """aworker's own keys under one prefix."""
+
+    __slots__ = ("claimed", "dead", "dead_bytes", "delayed", "deliveries", "ends", "lease_id", "prefix", "workers")
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.workers = f"{prefix}workers"
+        """zset: worker_id to lease deadline in ms."""
+        self.deliveries = f"{prefix}deliveries"
+        """hash: sha1 of a payload to its counted deliveries, only while there is one."""
+        self.lease_id = f"{prefix}lease_id"
+        self.ends = f"{prefix}ends"
+        """hash: a list's taking end and when it was last compared."""
+        self.claimed = f"{prefix}claimed"
+        """hash: task_id to the lease that runs it."""
+        self.delayed = f"{prefix}delayed"
+        """zset: lease id, queue and payload, to due time in ms."""
+        self.dead = f"{prefix}dead"
+        """stream: dead letters, raw bytes in field ``payload``."""
+        self.dead_bytes = f"{prefix}dead_bytes"
+
+    def leases(self, worker_id: str) -> str:
+        """hash: lease id to header and payload, one entry for each running task."""
+        return f"{self.prefix}leases:{worker_id}"
+
+    def commits(self, worker_id: str) -> str:
+        """hash: the last commit's number and reply, so that one sent twice acts once."""
+        return f"{self.prefix}commits:{worker_id}"

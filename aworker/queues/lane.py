@@ -1,0 +1,470 @@
+"""Group commit: slots that want a task or have something to write at the same moment share one round trip.
+
+One commit is in flight at a time. Each carries a number; sent again after a cut, it is answered with the first reply
+instead of acting twice, so a lost reply costs a round trip and never a task. Alone, a claim or a write waits
+for nothing.
+
+A list found empty gets a bell: ``BLMOVE list list RIGHT RIGHT`` wakes the lane on a push and moves the element onto its
+own place, so cutting it loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from loguru import logger
+from redis.exceptions import ResponseError
+
+from aworker.config import LiveConfig
+from aworker.errors import QueueUnavailable, TaskInvalid
+from aworker.lease import Lease
+from aworker.queues import scripts
+from aworker.queues.admission import PASSED_FIRST_S, PASSED_LONGEST_S, Admission, Level
+from aworker.queues.connection import Backoff, Health, Link
+from aworker.queues.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, RESULT_PREFIX, Keys
+from aworker.task import decode_task
+
+COMMIT_CLAIMS = 256
+COMMIT_WRITES = 512
+COMMIT_BYTES = 8_388_608
+
+
+class Write:
+    """One item of a settle: what to do to a lease's task if the lease still stands."""
+
+    __slots__ = ("extras", "kind", "lease", "messages", "record", "task_id", "then")
+
+    def __init__(
+        self,
+        kind: str,
+        lease: Lease | None,
+        *,
+        task_id: str = "",
+        record: bytes = b"",
+        messages: Sequence[bytes] = (),
+        extras: Sequence[Any] = (),
+        then: Callable[[bool], None] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.lease = lease
+        self.task_id = task_id
+        self.record = record
+        self.messages = messages
+        self.extras = extras
+        self.then = then
+        """Called with whether it was written down."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the lease is gone afterwards."""
+        return self.kind in ("end", "dead", "back", "delay")
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much it sends."""
+        return len(self.record) + sum(map(len, self.messages))
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return it as the settle script reads it."""
+        lease = self.lease
+        return (
+            self.kind,
+            lease.lease_id if lease else 0,
+            self.task_id,
+            lease.registered if lease else "",
+            self.record,
+            len(self.messages),
+            *self.messages,
+            len(self.extras),
+            *self.extras,
+        )
+
+
+class Lane:
+    """The one way of claims and writes of this worker."""
+
+    def __init__(self, live: LiveConfig, worker_id: str, admission: Admission, health: Health) -> None:
+        config = live.value
+        self._live = live
+        self._worker_id = worker_id
+        self.admission = admission
+        self._health = health
+        self._keys = Keys(config.redis.key_prefix)
+        self._link = Link(config.redis.url, f"aworker-lane-{worker_id}")
+        self._bells = [_Bell(self, level, config.redis.url, worker_id) for level in admission.levels]
+        self._waiting: deque[asyncio.Future[Lease | None]] = deque()
+        self._writes: deque[Write] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._number = 0
+        self._audit = False
+        self._seen_connects = 0
+        self._draining = False
+        self.active: dict[int, Lease] = {}
+        """Leases of this worker, by id: claimed and not yet settled."""
+        self.last_commit_at: float | None = None
+        """Loop time of the last answered commit."""
+        self.claims = 0
+        self.round_trips = 0
+
+    # What slots call.
+
+    async def claim(self) -> Lease | None:
+        """Wait for a task; None when the drain has begun."""
+        if self._draining:
+            return None
+        future: asyncio.Future[Lease | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._wake.set()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and (lease := future.result()) is not None:
+                self.write(Write("back", lease, extras=("", self._side(lease))))
+            raise
+
+    def write(self, write: Write) -> None:
+        """Put something to write into the next commit; writes about one task keep their order."""
+        if write.is_final and write.lease is not None:
+            self.admission.ended(write.lease)
+            running: Write | None = write.lease.running_write
+            if running is not None:
+                # Not sent yet: the end is written in the same step, so only its message would ever be seen.
+                running.kind, running.record, running.extras = "message", b"", ()
+                write.lease.running_write = None
+        self._writes.append(write)
+        self._idle.clear()
+        self._wake.set()
+
+    # What the worker's side loops call.
+
+    def hold(self, lease: Lease) -> None:
+        """Count a lease that came otherwise than by a claim."""
+        self.active[lease.lease_id] = lease
+        self.admission.started(lease)
+
+    def drain(self) -> None:
+        """Claim nothing more; those who wait get None."""
+        self._draining = True
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+        self._wake.set()
+
+    def audit(self) -> None:
+        """Compare this worker's leases in Redis with what it runs, before the next commit."""
+        self._audit = True
+        self._wake.set()
+
+    def resize(self) -> None:
+        """Look again: the number of slots or a limit has changed."""
+        for level in self.admission.levels:
+            if level.known == "passed":
+                level.known = "more"
+        self._wake.set()
+
+    async def drop(self) -> None:
+        """Cut every connection: they may be half open."""
+        self._link.drop()
+        for bell in self._bells:
+            bell.link.drop()
+
+    async def flushed(self) -> None:
+        """Wait until everything written so far is answered."""
+        self._wake.set()
+        await self._idle.wait()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every level was found empty and nothing is leased or waits to be written."""
+        return not self.active and not self._writes and all(level.known == "empty" for level in self.admission.levels)
+
+    async def run(self, group: TaskGroup) -> None:
+        """Commit until cancelled; bells ring in ``group``."""
+        for bell in self._bells:
+            group.start_soon(bell.run)
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._audit:
+                await self._compare_leases()
+            while await self._commit():
+                pass
+            if not self._writes:
+                self._idle.set()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._link.close()
+        for bell in self._bells:
+            await bell.link.close()
+
+    # The commit.
+
+    async def _commit(self) -> bool:
+        """Send one commit if there is anything to send; whether there may be more."""
+        config = self._live.value
+        writes = self._take_writes()
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft()
+        want = min(len(self._waiting), config.worker.slots, COMMIT_CLAIMS)
+        below = self.admission.below(config)
+        is_open = self.admission.open_levels(below)
+        levels = self.admission.levels
+        asks = want > 0 and any(level.known == "more" and open_ for level, open_ in zip(levels, is_open, strict=True))
+        if not writes and not asks:
+            self._arm_bells(want, is_open)
+            return False
+
+        self._number += 1
+        commands: list[tuple[Any, ...]] = []
+        if writes:
+            commands.append(self._settle_command(writes))
+        if asks:
+            commands.append(self._claim_command(want, below))
+        replies = await self._answered(commands)
+        self.round_trips += 1
+        self.last_commit_at = asyncio.get_running_loop().time()
+        if writes:
+            self._settled(writes, replies[0])
+        if asks:
+            self._claimed(replies[-1])
+        return True
+
+    def _take_writes(self) -> list[Write]:
+        writes: list[Write] = []
+        size = 0
+        while self._writes and len(writes) < COMMIT_WRITES and size < COMMIT_BYTES:
+            write = self._writes.popleft()
+            if write.lease is not None:
+                write.lease.running_write = None
+            size += write.size_bytes
+            writes.append(write)
+        return writes
+
+    def _settle_command(self, writes: list[Write]) -> tuple[Any, ...]:
+        config, keys = self._live.value, self._keys
+        arguments: list[Any] = [
+            self._worker_id,
+            "",
+            self._number,
+            config.results.ttl_s,
+            CHANNEL,
+            config.dead_letters.max_entries,
+            config.dead_letters.max_bytes,
+            ASSIGNMENT_TTL_S,
+            RESULT_PREFIX,
+            ASSIGNMENT_PREFIX,
+        ]
+        for write in writes:
+            arguments += write.arguments()
+        return scripts.SETTLE.command(
+            [
+                keys.leases(self._worker_id),
+                keys.deliveries,
+                keys.claimed,
+                keys.ends,
+                keys.commits(self._worker_id),
+                keys.dead,
+                keys.dead_bytes,
+                keys.delayed,
+            ],
+            arguments,
+        )
+
+    def _claim_command(self, want: int, below: list[int]) -> tuple[Any, ...]:
+        config, keys = self._live.value, self._keys
+        arguments: list[Any] = [
+            self._worker_id,
+            int(config.worker.lease_ttl_s * 1000),
+            "",
+            self._number,
+            RESULT_PREFIX,
+            want,
+            self.admission.limits(want),
+        ]
+        for level, queue, room in zip(self.admission.levels, config.queues, below, strict=True):
+            asked = "0" if level.known == "passed" else "1"
+            arguments += (int(queue.promote_after_s * 1000), queue.take_from, room, asked, level.cursor)
+        return scripts.CLAIM.command(
+            [
+                keys.workers,
+                keys.leases(self._worker_id),
+                keys.deliveries,
+                keys.lease_id,
+                keys.ends,
+                keys.commits(self._worker_id),
+                keys.claimed,
+                *(level.name for level in self.admission.levels),
+            ],
+            arguments,
+        )
+
+    async def _answered(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Send until answered; the same numbers go out again after a cut."""
+        backoff = Backoff()
+        while True:
+            try:
+                replies = await scripts.run_scripts(self._link, commands)
+            except QueueUnavailable as error:
+                self._health.down(str(error))
+            except ResponseError as error:
+                self._health.down(f"it refuses a script: {error}")
+            else:
+                self._health.up()
+                if self._link.connects != self._seen_connects:
+                    self._audit = self._seen_connects > 0
+                    self._seen_connects = self._link.connects
+                    if self._audit:
+                        self._wake.set()
+                return replies
+            await backoff.wait()
+
+    def _settled(self, writes: list[Write], reply: list[int]) -> None:
+        if reply[0]:
+            logger.warning(f"{reply[0]} dead letters fell off: the dead letters are over their limit")
+        for write, flag in zip(writes, reply[1:], strict=True):
+            lease = write.lease
+            if lease is not None:
+                if write.is_final:
+                    self.active.pop(lease.lease_id, None)
+                if not flag:
+                    lease.lose()
+            if write.then is not None:
+                write.then(bool(flag))
+
+    def _claimed(self, reply: list[Any]) -> None:
+        config = self._live.value
+        count, levels = reply[0], self.admission.levels
+        for at in range(1, 1 + 6 * count, 6):
+            lease_id, level_index, delivery, suspicion, registered, payload = reply[at : at + 6]
+            level = levels[int(level_index)]
+            lease = Lease(
+                int(lease_id),
+                payload,
+                queue=level.name,
+                label=level.label,
+                level=level.index,
+                delivery=int(delivery),
+                registered=registered.decode(),
+                duplicate_of="" if suspicion == b"none" else suspicion.decode(),
+            )
+            try:
+                lease.task = decode_task(payload, config.worker.max_payload_bytes)
+            except TaskInvalid as error:
+                lease.task = error
+            self.hold(lease)
+            level.passed_s = PASSED_FIRST_S
+            self._hand_over(lease)
+        self.claims += count
+        states = reply[1 + 6 * count :]
+        for level, state, cursor in zip(levels, states[::2], states[1::2], strict=True):
+            self._note(level, state.decode(), int(cursor))
+
+    def _hand_over(self, lease: Lease) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(lease)
+                return
+        self.write(Write("back", lease, extras=("", self._side(lease))))
+
+    def _note(self, level: Level, state: str, cursor: int) -> None:
+        level.cursor = cursor
+        if state == "passed":
+            level.known = "passed"
+            asyncio.get_running_loop().call_later(level.passed_s, self._ask_again, level)
+            level.passed_s = min(level.passed_s * 2, PASSED_LONGEST_S)
+        elif state == "empty":
+            level.known = "empty"
+        elif state == "more":
+            level.known = "more"
+
+    def _ask_again(self, level: Level) -> None:
+        if level.known == "passed":
+            level.known = "more"
+            self._wake.set()
+
+    def _arm_bells(self, want: int, is_open: list[bool]) -> None:
+        if want == 0:
+            return
+        for level, bell, open_ in zip(self.admission.levels, self._bells, is_open, strict=True):
+            if level.known == "empty" and open_:
+                bell.armed.set()
+
+    def rung(self, level: Level) -> None:
+        """A bell rang: its list holds something."""
+        level.known = "more"
+        self._wake.set()
+
+    # Leases that this worker and Redis do not agree on.
+
+    async def _compare_leases(self) -> None:
+        """Give back leases that were claimed but never heard of; stop tasks whose lease is gone."""
+        self._audit = False
+        try:
+            (fields,) = await self._link.call([("HKEYS", self._keys.leases(self._worker_id))])
+        except QueueUnavailable as error:
+            self._health.down(str(error))
+            self._audit = True
+            asyncio.get_running_loop().call_later(0.2, self._wake.set)
+            return
+        if isinstance(fields, BaseException):
+            return
+        held = {int(field) for field in fields}
+        settling = {write.lease.lease_id for write in self._writes if write.lease and write.is_final}
+        for lease_id, lease in list(self.active.items()):
+            if lease_id not in held and lease_id not in settling:
+                logger.warning(f"Lease {lease_id} is lost: another worker owns the task; it is stopped here")
+                lease.lose()
+        strangers = sorted(held - self.active.keys(), reverse=True)
+        if strangers:
+            logger.warning(f"{len(strangers)} leases of this worker were claimed unheard; their tasks go back")
+            for lease_id in strangers:
+                level = self.admission.levels[0]
+                stranger = Lease(lease_id, b"", queue=level.name, label=level.label, level=0)
+                self.admission.started(stranger)
+                self.write(Write("back", stranger, extras=("", "auto")))
+
+    def _side(self, lease: Lease) -> str:
+        return self._live.value.queues[lease.level].take_from
+
+
+class _Bell:
+    """Waits on one list while no task is in it; what rings is left where it is."""
+
+    def __init__(self, lane: Lane, level: Level, url: str, worker_id: str) -> None:
+        self._lane = lane
+        self._level = level
+        self.armed = asyncio.Event()
+        self.link = Link(url, f"aworker-bell-{level.label}-{worker_id}")
+
+    async def run(self) -> None:
+        """Ring for every push while armed; poll where the server refuses the bell."""
+        pause_s = PASSED_FIRST_S
+        name = self._level.name
+        while True:
+            await self.armed.wait()
+            block_s = self._lane._live.value.worker.block_timeout_s
+            try:
+                (reply,) = await self.link.call([("BLMOVE", name, name, "RIGHT", "RIGHT", block_s)])
+            except QueueUnavailable:
+                reply = None
+                refused = True
+            else:
+                refused = isinstance(reply, BaseException)
+            if refused:
+                await anyio.sleep(pause_s)
+                pause_s = min(pause_s * 2, PASSED_LONGEST_S)
+            else:
+                pause_s = PASSED_FIRST_S
+                if reply is None:
+                    continue
+            self.armed.clear()
+            self._lane.rung(self._level)

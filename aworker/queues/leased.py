@@ -1,0 +1,352 @@
+"""Leased delivery: a task leaves Redis only when its outcome is stored.
+
+`LeasedQueue` is what a worker knows of Redis: claim, started, progress, settle, and the side loops' questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from loguru import logger
+from redis.exceptions import ResponseError
+
+from aworker.clock import parse_rfc3339, rfc3339
+from aworker.config import LiveConfig
+from aworker.errors import QueueUnavailable, TaskInvalid
+from aworker.lease import Lease
+from aworker.outcome import Outcome, Rejected, Retried, Returned
+from aworker.queues import records, scripts
+from aworker.queues.admission import Admission
+from aworker.queues.connection import Backoff, Health, Link, address_of, raise_if_unavailable
+from aworker.queues.keys import HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
+from aworker.queues.lane import Lane, Write
+from aworker.queues.settlement import Settlement, exhausted, settlement
+from aworker.task import Task, decode_task
+
+RECLAIM_BATCH = 100
+FAST_S = 1.0
+FLUSH_TIMEOUT_S = 5.0
+
+Settled = Callable[[bool, Outcome], None]
+"""Called with whether the outcome was written, and the outcome in effect."""
+
+
+class LeasedQueue:
+    """The queues as one worker sees them, every write fenced by its lease."""
+
+    def __init__(self, live: LiveConfig, worker_id: str, type_limits: Callable[[], Mapping[str, int]]) -> None:
+        config = live.value
+        self._live = live
+        self.worker_id = worker_id
+        self.keys = Keys(config.redis.key_prefix)
+        self.health = Health(address_of(config.redis.url))
+        self.lane = Lane(live, worker_id, Admission(live, type_limits), self.health)
+        self._side = Link(config.redis.url, f"aworker-side-{worker_id}")
+        self._side_lock = asyncio.Lock()
+        self._repeats: deque[tuple[float, tuple[bytes, ...]]] = deque()
+        self._repeats_wake = asyncio.Event()
+        self._repeats_gone = asyncio.Event()
+        self._repeats_gone.set()
+        self.on_delayed: Callable[[float], None] = lambda delay_s: None
+        """Told when a task of this worker was delayed, so that it is looked for in time."""
+
+    # For slots.
+
+    async def claim(self) -> Lease | None:
+        """Wait for the oldest task of the highest level; None when the drain has begun."""
+        return await self.lane.claim()
+
+    async def duplicate_reason(self, lease: Lease, task: Task) -> str | None:
+        """Say why a task is a duplicate: its task_id is leased now, or has completed since it was made."""
+        suspicion = lease.duplicate_of
+        if lease.registered != task.task_id and suspicion not in ("lease", "unread"):
+            suspicion = "unread"
+        if not suspicion or suspicion == "reclaimed":
+            return None
+        if suspicion == "lease" and await self._is_leased(lease, task.task_id):
+            return "it is running now"
+        if suspicion == "unread" and any(
+            other is not lease and isinstance(other.task, Task) and other.task.task_id == task.task_id
+            for other in self.lane.active.values()
+        ):
+            return "it is running now"
+        created_at_s = task.created_at_s
+        if created_at_s is None:
+            return None
+        (stored,) = await self.ask([("GET", RESULT_PREFIX + task.task_id)])
+        if stored is None:
+            return None
+        try:
+            record = records.decode_stored(stored)
+        except (TaskInvalid, ValueError):
+            return None
+        stored_at_s = parse_rfc3339(record.updated_at)
+        if record.status == "completed" and stored_at_s is not None and stored_at_s > created_at_s:
+            return f"it completed at {record.updated_at}"
+        return None
+
+    def started(self, lease: Lease, task: Task) -> None:
+        """Write that a handler starts: record, message and assignment."""
+        started_at = rfc3339()
+        change = records.running(self.worker_id, task, lease, started_at)
+        write = Write(
+            "running",
+            lease,
+            task_id=task.task_id,
+            record=change.record,
+            messages=change.messages if self._live.value.results.publish else (),
+            extras=(records.assignment(self.worker_id, task, started_at),),
+        )
+        lease.running_write = write
+        self.lane.write(write)
+
+    def progress(self, lease: Lease, task: Task, stage: str, message: str, data: Any, fraction: float | None) -> None:
+        """Publish progress; raises TypeError or ValueError for data that is no JSON."""
+        if self._live.value.results.publish:
+            text = records.progress(task.task_id, stage, message, data, fraction)
+            self.lane.write(Write("message", lease, messages=(text,)))
+
+    def settle(self, lease: Lease, outcome: Outcome, execution_time_s: float, then: Settled | None = None) -> None:
+        """Write an outcome down with the next commit; ``then`` hears whether the lease still stood."""
+        plan = settlement(self._live.value, self.worker_id, lease, outcome, execution_time_s)
+        self.lane.write(self._write(lease, plan, then))
+
+    @property
+    def active(self) -> dict[int, Lease]:
+        """Leases of this worker, by id."""
+        return self.lane.active
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every list was found empty and nothing runs."""
+        return self.lane.is_idle
+
+    def audit(self) -> None:
+        """Compare this worker's leases in Redis with what it runs."""
+        self.lane.audit()
+
+    def resize(self) -> None:
+        """Look again: slots or limits have changed."""
+        self.lane.resize()
+
+    # For the side loops.
+
+    async def ask(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Run plain commands on the side connection until they are answered.
+
+        Raises ResponseError for an error reply that waiting does not mend.
+        """
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._side_lock:
+                    replies = await self._side.call(commands)
+                for reply in replies:
+                    if isinstance(reply, BaseException):
+                        raise_if_unavailable(reply)
+                        raise reply
+                self.health.up()
+                return replies
+            except QueueUnavailable as error:
+                self.health.down(str(error))
+            await backoff.wait()
+
+    async def reclaim(self) -> int:
+        """Put back the tasks of one worker whose lease deadline has passed; how many there were."""
+        config = self._live.value
+        command = scripts.RECLAIM.command(
+            [
+                self.keys.workers,
+                self.keys.leases(self.worker_id),
+                self.keys.deliveries,
+                self.keys.lease_id,
+                self.keys.claimed,
+            ],
+            [
+                self.worker_id,
+                int(config.worker.lease_ttl_s * 1000),
+                "",
+                RECLAIM_BATCH,
+                self.keys.leases(""),
+                self.keys.commits(""),
+            ],
+        )
+        async with self._side_lock:
+            (reply,) = await scripts.run_scripts(self._side, [command])
+        dead_worker = reply[0].decode()
+        if not dead_worker:
+            return 0
+        leases = [self._reclaimed(*reply[at : at + 5]) for at in range(1, len(reply), 5)]
+        logger.warning(f"Worker {dead_worker} is gone: {len(leases)} of its tasks are reclaimed")
+        # The youngest first: each goes onto the taking end, so the oldest is taken first again.
+        for lease in reversed(leases):
+            reason = f"its worker {dead_worker} died"
+            if lease.delivery >= config.worker.max_deliveries:
+                self.settle(lease, exhausted(lease, reason), 0.0)
+            else:
+                plan = settlement(config, self.worker_id, lease, Returned(reason, counted=True), 0.0)
+                plan.counted = False  # the script has counted it
+                self.lane.write(self._write(lease, plan, None))
+        return len(leases) or 1
+
+    async def put_back_due(self) -> int:
+        """Put delayed tasks whose time has come back onto their lists; how many."""
+        command = scripts.DUE.command([self.keys.delayed, self.keys.ends], ["", 1000])
+        async with self._side_lock:
+            (moved,) = await scripts.run_scripts(self._side, [command])
+        return int(moved)
+
+    async def lengths(self) -> dict[str, int]:
+        """Return each level's length by label, and ``leased``, ``delayed`` and ``dead``."""
+        levels = self._live.value.queues
+        replies = await self.ask(
+            [
+                *(("LLEN", queue.name) for queue in levels),
+                ("HLEN", self.keys.leases(self.worker_id)),
+                ("ZCARD", self.keys.delayed),
+                ("XLEN", self.keys.dead),
+            ]
+        )
+        names = [*(queue.label for queue in levels), "leased", "delayed", "dead"]
+        return dict(zip(names, replies, strict=True))
+
+    def drain(self) -> None:
+        """Claim nothing more."""
+        self.lane.drain()
+
+    async def drop_connections(self) -> None:
+        """Cut every connection: no renewal went through for too long."""
+        self._side.drop()
+        await self.lane.drop()
+
+    # Within.
+
+    def _write(self, lease: Lease, plan: Settlement, then: Settled | None) -> Write:
+        extras: tuple[Any, ...]
+        if plan.kind == "dead":
+            extras = plan.dead_fields
+        elif plan.kind == "delay":
+            extras = (plan.delay_ms,)
+        elif plan.kind == "back":
+            extras = ("1" if plan.counted else "", self._live.value.queues[lease.level].take_from)
+        else:
+            extras = ("1" if lease.delivery > 1 else "",)
+
+        def written(done: bool) -> None:
+            if done:
+                self._after(lease, plan)
+            if then is not None:
+                then(done, plan.outcome)
+
+        return Write(
+            plan.kind,
+            lease,
+            task_id=plan.task_id,
+            record=plan.record,
+            messages=plan.messages,
+            extras=extras,
+            then=written,
+        )
+
+    def _after(self, lease: Lease, plan: Settlement) -> None:
+        wait_s = self._live.value.results.repeat_fast_after_s
+        if plan.is_final and plan.messages and wait_s and lease.age_s < FAST_S:
+            self._repeats.append((asyncio.get_running_loop().time() + wait_s, plan.messages))
+            self._repeats_gone.clear()
+            self._repeats_wake.set()
+        if isinstance(plan.outcome, Retried):
+            self.on_delayed(plan.outcome.delay_s)
+
+    async def _repeat(self) -> None:
+        # A producer subscribes after it has pushed: the end of a fast task is said a second time.
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._repeats_wake.wait()
+            self._repeats_wake.clear()
+            while self._repeats:
+                await anyio.sleep(max(0.0, self._repeats[0][0] - loop.time()))
+                while self._repeats and self._repeats[0][0] <= loop.time():
+                    _, messages = self._repeats.popleft()
+                    self.lane.write(Write("publish", None, messages=messages))
+            self._repeats_gone.set()
+
+    def _reclaimed(self, lease_id: bytes, delivery: bytes, queue: bytes, registered: bytes, payload: bytes) -> Lease:
+        levels = self.lane.admission.by_name
+        name = queue.decode()
+        level = levels.get(name) or self.lane.admission.levels[-1]
+        lease = Lease(
+            int(lease_id),
+            payload,
+            queue=name,
+            label=level.label,
+            level=level.index,
+            delivery=int(delivery),
+            registered=registered.decode(),
+            duplicate_of="reclaimed",
+        )
+        try:
+            lease.task = decode_task(payload, self._live.value.worker.max_payload_bytes)
+        except TaskInvalid as error:
+            lease.task = error
+        self.lane.hold(lease)
+        return lease
+
+    async def _is_leased(self, lease: Lease, task_id: str) -> bool:
+        (holder,) = await self.ask([("HGET", self.keys.claimed, task_id)])
+        if holder is None or int(holder) == lease.lease_id:
+            return False
+        (workers,) = await self.ask([("ZRANGE", self.keys.workers, 0, -1)])
+        if not workers:
+            return False
+        found = await self.ask([("HEXISTS", self.keys.leases(worker.decode()), holder) for worker in workers])
+        return any(found)
+
+
+def rejection(error: TaskInvalid) -> Rejected:
+    """Return the outcome of a payload that cannot become a running task."""
+    return Rejected(str(error), type(error).__name__)
+
+
+@asynccontextmanager
+async def open_leased_queue(
+    live: LiveConfig, worker_id: str, type_limits: Callable[[], Mapping[str, int]]
+) -> AsyncIterator[LeasedQueue]:
+    """Run the lane while the block runs; what was written in it is flushed before the connections close."""
+    queue = LeasedQueue(live, worker_id, type_limits)
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(queue.lane.run, group)
+            group.start_soon(queue._repeat)
+            try:
+                yield queue
+                with anyio.move_on_after(live.value.results.repeat_fast_after_s + 1):
+                    await queue._repeats_gone.wait()
+                with anyio.move_on_after(FLUSH_TIMEOUT_S) as scope:
+                    await queue.lane.flushed()
+                if scope.cancelled_caught:
+                    logger.warning("Redis did not take the last outcomes in time; their tasks will be reclaimed")
+                await _leave(queue)
+            finally:
+                group.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await queue.lane.close()
+            await queue._side.close()
+
+
+async def _leave(queue: LeasedQueue) -> None:
+    keys, worker_id = queue.keys, queue.worker_id
+    with anyio.move_on_after(1):
+        try:
+            (leases,) = await queue._side.call([("HLEN", keys.leases(worker_id))])
+            commands: list[tuple[Any, ...]] = [("DEL", HEARTBEAT_PREFIX + worker_id)]
+            if leases == 0:
+                commands += [("ZREM", keys.workers, worker_id), ("DEL", keys.commits(worker_id))]
+            await queue._side.call(commands)
+        except (QueueUnavailable, ResponseError) as error:
+            logger.warning(f"Redis was not told that this worker leaves: {error}")

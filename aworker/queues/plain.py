@@ -1,0 +1,251 @@
+"""At-most-once delivery: the literal ``BRPOP priority normal 60`` of each slot.
+
+No lease, no recovery: what a dying worker had taken is gone. For servers without scripting, and as the reference in
+benchmarks. A pending ``BRPOP`` is never cancelled: the drain ends it with ``CLIENT UNBLOCK``, so what it pops is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from loguru import logger
+
+from aworker.clock import rfc3339
+from aworker.config import LiveConfig
+from aworker.errors import QueueUnavailable, TaskInvalid
+from aworker.lease import Lease
+from aworker.outcome import Outcome
+from aworker.queues import records
+from aworker.queues.connection import Backoff, Health, Link, address_of, raise_if_unavailable
+from aworker.queues.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
+from aworker.queues.leased import FAST_S, FLUSH_TIMEOUT_S, Settled
+from aworker.queues.settlement import settlement
+from aworker.task import Task, decode_task
+
+Command = tuple[Any, ...]
+
+
+class PlainQueue:
+    """The queues of a worker that pops and forgets; the methods are those of `LeasedQueue`."""
+
+    def __init__(self, live: LiveConfig, worker_id: str) -> None:
+        config = live.value
+        self._live = live
+        self.worker_id = worker_id
+        self.keys = Keys(config.redis.key_prefix)
+        self.health = Health(address_of(config.redis.url))
+        self.active: dict[int, Lease] = {}
+        self._url = config.redis.url
+        self._side = Link(self._url, f"aworker-side-{worker_id}")
+        self._side_lock = asyncio.Lock()
+        self._writer = Link(self._url, f"aworker-writes-{worker_id}")
+        self._writes: deque[Command] = deque()
+        self._wake = asyncio.Event()
+        self._written = asyncio.Event()
+        self._free: list[Link] = []
+        self._popping: dict[Link, int] = {}
+        self._taken = 0
+        self._draining = False
+        self._found_nothing = False
+
+    async def claim(self) -> Lease | None:
+        """Pop the next task; None when the drain has begun."""
+        link = self._free.pop() if self._free else Link(self._url, f"aworker-slot-{self.worker_id}")
+        names = [queue.name for queue in self._live.value.queues]
+        backoff = Backoff()
+        try:
+            while not self._draining:
+                try:
+                    (client_id,) = await link.call([("CLIENT", "ID")])
+                    self._popping[link] = client_id
+                    if self._draining:
+                        return None
+                    (reply,) = await link.call([("BRPOP", *names, self._live.value.worker.block_timeout_s)])
+                    if isinstance(reply, BaseException):
+                        raise_if_unavailable(reply)
+                        raise reply
+                except QueueUnavailable as error:
+                    self.health.down(str(error))
+                    await backoff.wait()
+                    continue
+                finally:
+                    self._popping.pop(link, None)
+                self.health.up()
+                if reply is not None:
+                    return self._lease(reply[0].decode(), reply[1])
+            return None
+        finally:
+            self._free.append(link)
+
+    async def duplicate_reason(self, lease: Lease, task: Task) -> str | None:
+        """Never: without leases nothing tells what runs."""
+        return None
+
+    def started(self, lease: Lease, task: Task) -> None:
+        """Write that a handler starts."""
+        started_at = rfc3339()
+        change = records.running(self.worker_id, task, lease, started_at)
+        self._store(task.task_id, change.record)
+        text = records.assignment(self.worker_id, task, started_at)
+        self._write(("SET", ASSIGNMENT_PREFIX + task.task_id, text, "EX", ASSIGNMENT_TTL_S))
+        self._publish(change.messages)
+
+    def progress(self, lease: Lease, task: Task, stage: str, message: str, data: Any, fraction: float | None) -> None:
+        """Publish progress; raises TypeError or ValueError for data that is no JSON."""
+        self._publish((records.progress(task.task_id, stage, message, data, fraction),))
+
+    def settle(self, lease: Lease, outcome: Outcome, execution_time_s: float, then: Settled | None = None) -> None:
+        """Write an outcome down, whoever else may have written one."""
+        plan = settlement(self._live.value, self.worker_id, lease, outcome, execution_time_s)
+        self.active.pop(lease.lease_id, None)
+        if plan.kind == "dead":
+            fields = ("payload", lease.payload, *plan.dead_fields)
+            limit = self._live.value.dead_letters.max_entries
+            self._write(("XADD", self.keys.dead, "MAXLEN", "~", limit, "*", *fields))
+            self._write(("INCRBY", self.keys.dead_bytes, len(lease.payload)))
+        elif plan.kind in ("back", "delay"):
+            self._write(("RPUSH", lease.queue, lease.payload))
+        if plan.task_id:
+            self._store(plan.task_id, plan.record)
+            self._write(("DEL", ASSIGNMENT_PREFIX + plan.task_id))
+        self._publish(plan.messages)
+        wait_s = self._live.value.results.repeat_fast_after_s
+        if plan.is_final and plan.messages and wait_s and lease.age_s < FAST_S:
+            asyncio.get_running_loop().call_later(wait_s, self._publish, plan.messages)
+        if then is not None:
+            then(True, plan.outcome)
+
+    async def ask(self, commands: list[Command]) -> list[Any]:
+        """Run plain commands on the side connection until they are answered."""
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._side_lock:
+                    replies = await self._side.call(commands)
+                for reply in replies:
+                    if isinstance(reply, BaseException):
+                        raise_if_unavailable(reply)
+                        raise reply
+                return replies
+            except QueueUnavailable as error:
+                self.health.down(str(error))
+            await backoff.wait()
+
+    async def lengths(self) -> dict[str, int]:
+        """Return each level's length by label, and ``leased``, ``delayed`` and ``dead``."""
+        levels = self._live.value.queues
+        replies = await self.ask([*(("LLEN", queue.name) for queue in levels), ("XLEN", self.keys.dead)])
+        return {
+            **dict(zip((queue.label for queue in levels), replies, strict=False)),
+            "leased": len(self.active),
+            "delayed": 0,
+            "dead": replies[-1],
+        }
+
+    async def look_for_idleness(self) -> None:
+        """Ask whether every list is empty, for `is_idle`."""
+        replies = await self.ask([("LLEN", queue.name) for queue in self._live.value.queues])
+        self._found_nothing = not any(replies)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every list was empty when last looked at and nothing runs."""
+        return self._found_nothing and not self.active and not self._writes
+
+    def drain(self) -> None:
+        """Pop nothing more."""
+        self._draining = True
+
+    async def unblock(self) -> None:
+        """End the pops that wait; what one has popped already is still handed to its slot."""
+        while self._popping:
+            await self.ask([("CLIENT", "UNBLOCK", client_id) for client_id in self._popping.values()])
+            await anyio.sleep(0.02)
+
+    async def drop_connections(self) -> None:
+        """Do nothing: a pop that is cut may lose its task, so a half-open connection is left to TCP's keepalive."""
+
+    def audit(self) -> None:
+        """Do nothing: there are no leases."""
+
+    def resize(self) -> None:
+        """Do nothing: each slot asks for itself."""
+
+    async def run(self) -> None:
+        """Send what is written, in order, until cancelled."""
+        backoff = Backoff()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._writes:
+                batch = list(self._writes)[:1000]
+                try:
+                    replies = await self._writer.call(batch)
+                except QueueUnavailable as error:
+                    self.health.down(str(error))
+                    await backoff.wait()
+                    continue
+                for _ in batch:
+                    self._writes.popleft()
+                for reply in replies:
+                    if isinstance(reply, BaseException):
+                        logger.error(f"Redis refused a result: {reply}")
+            self._written.set()
+
+    async def flushed(self) -> None:
+        """Wait until everything written so far is sent."""
+        self._wake.set()
+        await self._written.wait()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for link in (*self._free, self._side, self._writer):
+            await link.close()
+
+    def _lease(self, name: str, payload: bytes) -> Lease:
+        index, queue = next((i, q) for i, q in enumerate(self._live.value.queues) if q.name == name)
+        self._taken += 1
+        lease = Lease(self._taken, payload, queue=name, label=queue.label, level=index)
+        try:
+            lease.task = decode_task(payload, self._live.value.worker.max_payload_bytes)
+        except TaskInvalid as error:
+            lease.task = error
+        self.active[lease.lease_id] = lease
+        return lease
+
+    def _store(self, task_id: str, record: bytes) -> None:
+        self._write(("SET", RESULT_PREFIX + task_id, record, "EX", self._live.value.results.ttl_s))
+
+    def _publish(self, messages: tuple[bytes, ...]) -> None:
+        if self._live.value.results.publish:
+            for message in messages:
+                self._write(("PUBLISH", CHANNEL, message))
+
+    def _write(self, command: Command) -> None:
+        self._writes.append(command)
+        self._written.clear()
+        self._wake.set()
+
+
+@asynccontextmanager
+async def open_plain_queue(live: LiveConfig, worker_id: str) -> AsyncIterator[PlainQueue]:
+    """Send writes while the block runs; what was written in it is flushed before the connections close."""
+    queue = PlainQueue(live, worker_id)
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(queue.run)
+            try:
+                yield queue
+                with anyio.move_on_after(FLUSH_TIMEOUT_S):
+                    await queue.flushed()
+                    await queue.ask([("DEL", HEARTBEAT_PREFIX + worker_id)])
+            finally:
+                group.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await queue.close()

@@ -1,0 +1,105 @@
+"""Renewing a worker's lease deadline, over a blocking connection of its own: what the heartbeat thread calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from aworker.config import LiveConfig
+from aworker.errors import QueueUnavailable
+from aworker.queues import scripts
+from aworker.queues.keys import HEARTBEAT_CHANNEL, HEARTBEAT_PREFIX, HEARTBEAT_TTL_S, Keys
+
+
+class Renewal(msgspec.Struct, frozen=True):
+    """What Redis answered to one renewal."""
+
+    now_ms: float
+    """The server's clock."""
+    stood: bool
+    """False: the deadline had passed and the worker was reaped."""
+    held: int
+    """Leases of this worker in Redis."""
+    other_deadline_ms: float
+    """The earliest deadline of another worker; -1 when there is none."""
+    due_ms: float
+    """When the first delayed task is due; -1 when there is none."""
+    connects: int
+    """Connections made so far: a change means that this worker was cut off."""
+
+
+class Renewer:
+    """The connection of the heartbeat thread."""
+
+    def __init__(self, live: LiveConfig, worker_id: str) -> None:
+        config = live.value
+        self._live = live
+        self._worker_id = worker_id
+        self._keys = Keys(config.redis.key_prefix)
+        self._client: Any = redis.Redis.from_url(
+            config.redis.url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=1.5,
+            socket_connect_timeout=1.0,
+            protocol=2,
+            client_name=f"aworker-heartbeat-{worker_id}",
+            single_connection_client=False,
+            max_connections=1,
+        )
+        self._connects = 0
+        self._is_cut = True
+
+    def renew(self, heartbeat: bytes) -> Renewal:
+        """Renew the deadline; publish ``heartbeat`` unless it is empty. Raises QueueUnavailable."""
+        worker_id, keys = self._worker_id, self._keys
+        command = scripts.RENEW.command(
+            [keys.workers, keys.leases(worker_id), keys.delayed, HEARTBEAT_PREFIX + worker_id],
+            [
+                worker_id,
+                int(self._live.value.worker.lease_ttl_s * 1000),
+                "",
+                HEARTBEAT_CHANNEL,
+                HEARTBEAT_TTL_S,
+                heartbeat,
+            ],
+        )
+        try:
+            try:
+                reply = self._client.execute_command(*command)
+            except NoScriptError:
+                self._client.execute_command("SCRIPT", "LOAD", scripts.RENEW.text)
+                reply = self._client.execute_command(*command)
+        except (RedisError, OSError) as error:
+            self._is_cut = True
+            raise QueueUnavailable(str(error) or type(error).__name__) from None
+        if self._is_cut:
+            self._is_cut = False
+            self._connects += 1
+        return Renewal(float(reply[0]), bool(reply[1]), reply[2], float(reply[3]), float(reply[4]), self._connects)
+
+    def beat(self, heartbeat: bytes) -> None:
+        """Publish a heartbeat without leases, by plain commands. Raises QueueUnavailable."""
+        try:
+            self._client.set(HEARTBEAT_PREFIX + self._worker_id, heartbeat, ex=HEARTBEAT_TTL_S)
+            self._client.publish(HEARTBEAT_CHANNEL, heartbeat)
+        except (RedisError, OSError) as error:
+            raise QueueUnavailable(str(error) or type(error).__name__) from None
+
+    def lengths(self, names: list[str]) -> list[int]:
+        """Return the lists' lengths. Raises QueueUnavailable."""
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.llen(name)
+                return [int(length) for length in pipeline.execute()]
+        except (RedisError, OSError) as error:
+            raise QueueUnavailable(str(error) or type(error).__name__) from None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()

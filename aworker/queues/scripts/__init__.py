@@ -1,0 +1,63 @@
+"""The Lua scripts, one transition each, and how they are sent.
+
+They are sent by digest; what the server does not know (after SCRIPT FLUSH or a restart) is loaded, and sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from aworker.queues.connection import Link, raise_if_unavailable
+
+
+class Script:
+    """One script's text and digest."""
+
+    __slots__ = ("digest", "name", "text")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def command(self, keys: list[str], arguments: list[Any]) -> tuple[Any, ...]:
+        """Return the EVALSHA command."""
+        return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
+
+
+CLAIM = Script("claim")
+SETTLE = Script("settle")
+RENEW = Script("renew")
+RECLAIM = Script("reclaim")
+DUE = Script("due")
+REQUEUE = Script("requeue")
+ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, REQUEUE)
+
+
+async def load_scripts(link: Link) -> None:
+    """Make the server know every script. Raises QueueUnavailable, and ResponseError if it refuses one."""
+    for reply in await link.call([("SCRIPT", "LOAD", script.text) for script in ALL]):
+        if isinstance(reply, BaseException):
+            raise_if_unavailable(reply)
+            raise reply
+
+
+async def run_scripts(link: Link, commands: list[tuple[Any, ...]]) -> list[Any]:
+    """Send script commands together; load the scripts and send all again when the server knew one of them not.
+
+    The commands must be safe to send twice: claim and settle are, by their commit number.
+    Raises QueueUnavailable, and ResponseError for an error that waiting does not mend.
+    """
+    replies = await link.call(commands)
+    if any(isinstance(reply, NoScriptError) for reply in replies):
+        await load_scripts(link)
+        replies = await link.call(commands)
+    for reply in replies:
+        if isinstance(reply, BaseException):
+            raise_if_unavailable(reply)
+            raise reply
+    return replies

@@ -1,0 +1,355 @@
+#!lua flags=allow-oom
+-- Take up to `want` tasks, highest level first, oldest first, and write each into this worker's leases.
+--
+-- KEYS  1 workers (zset worker -> deadline ms)   2 leases of this worker (hash lease_id -> header \n payload)
+--       3 deliveries (hash sha1 -> counted deliveries)   4 lease id counter   5 ends (hash)
+--       6 commits of this worker (hash)   7 claimed (hash task_id -> lease_id)   8.. the levels' lists, highest first
+-- ARGV  1 worker   2 lease ttl ms   3 now ms or ''   4 commit number   5 result key prefix   6 want   7 limits JSON or ''
+--       then for each level: promote_after ms, take_from (auto|left|right), room below it (-1 = no limit),
+--       '1' to ask it or '0' to leave it out, scan cursor
+-- returns { {lease_id, level, delivery, suspicion, registered task_id, payload}.. flattened,
+--           then for each level a state 'empty' | 'more' | 'passed' | 'skipped' and its next cursor }, claims first:
+--         { number of claims, claims.., states.. }
+-- Invariant: a payload leaves its list and enters the leases in this one step; sent again with the same commit number
+--            the script answers with the leases it made the first time.
+
+local PASSES = 100          -- payloads looked at in one ask of one level
+local PASS_BYTES = 65536    -- or this many bytes of them
+local HEAD = 20             -- of which this many are always those next to the taking end
+local HEAD_BYTES = 16384
+local READABLE = 16384      -- larger payloads are not decoded here
+
+local worker, ttl, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local commit, result_prefix, want = ARGV[4], ARGV[5], tonumber(ARGV[6])
+local limits = ARGV[7] ~= '' and cjson.decode(ARGV[7]) or nil
+local levels = #KEYS - 7
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + ttl), worker)
+
+local reply = { 0 }
+
+-- The same commit again: its reply was lost on the way.
+local done = redis.call('HGET', KEYS[6], 'claim')
+if done and string.match(done, '^%d+') == commit then
+  local position = {}
+  for level = 1, levels do position[KEYS[7 + level]] = level - 1 end
+  for id in string.gmatch(string.match(done, ' (.*)$'), '%d+') do
+    local entry = redis.call('HGET', KEYS[2], id)
+    if entry then
+      local head, body = string.match(entry, '^([^\n]*)\n(.*)$')
+      local delivery, suspicion, queue, registered = string.match(head, '^(%d+) (%a+) %d+ "([^"]*)" (.*)$')
+      reply[1] = reply[1] + 1
+      for _, value in ipairs({ id, position[queue] or 0, delivery, suspicion, registered, body }) do
+        reply[#reply + 1] = value
+      end
+    end
+  end
+  for _ = 1, levels do
+    reply[#reply + 1] = 'more'
+    reply[#reply + 1] = 0
+  end
+  return reply
+end
+
+local function days_before(year, month, day)
+  if month <= 2 then year = year - 1 end
+  local era = math.floor(year / 400)
+  local year_of_era = year - era * 400
+  local shifted = (month + 9) % 12
+  local day_of_year = math.floor((153 * shifted + 2) / 5) + day - 1
+  return era * 146097 + year_of_era * 365 + math.floor(year_of_era / 4) - math.floor(year_of_era / 100) + day_of_year - 719468
+end
+
+local function instant_ms(text)
+  local year, month, day, hour, minute, rest = string.match(text, '^%s*(%d%d%d%d)-(%d%d)-(%d%d)[Tt ](%d%d):(%d%d)(.*)$')
+  if not year then return nil end
+  local seconds, zone = string.match(rest, '^:(%d%d%.?%d*)(.*)$')
+  local at = days_before(tonumber(year), tonumber(month), tonumber(day)) * 86400 + hour * 3600 + minute * 60 + (tonumber(seconds) or 0)
+  local sign, hours, minutes = string.match(zone or rest, '^%s*([+-])(%d%d):?(%d?%d?)')
+  if sign then
+    local offset = hours * 3600 + (tonumber(minutes) or 0) * 60
+    at = at - (sign == '-' and -offset or offset)
+  end
+  return at * 1000
+end
+
+local function decoded(payload)
+  if #payload > READABLE then return nil end
+  local readable, task = pcall(cjson.decode, payload)
+  if readable and type(task) == 'table' then return task end
+  return nil
+end
+
+-- created_at (ms or nil) and task_id (or nil) of a payload, as far as they can be read cheaply.
+local function identity(payload)
+  local task = decoded(payload)
+  if task then
+    local created = type(task.created_at) == 'string' and instant_ms(task.created_at) or nil
+    return created, type(task.task_id) == 'string' and task.task_id or nil
+  end
+  local created = string.match(string.sub(payload, -1024), '.*"created_at"%s*:%s*"([^"]*)"')
+  return created and instant_ms(created) or nil, nil
+end
+
+-- Same words, another number at the end: the smaller number was made first.
+local function older_by_number(left, right)
+  local left_word, left_number = string.match(left, '^(.-)(%d+)$')
+  local right_word, right_number = string.match(right, '^(.-)(%d+)$')
+  if not left_word or string.gsub(left_word, '%d+', '#') ~= string.gsub(right_word or '', '%d+', '#') then return nil end
+  left_number, right_number = string.gsub(left_number, '^0+', ''), string.gsub(right_number, '^0+', '')
+  if left_number == right_number then return nil end
+  if #left_number ~= #right_number then return #left_number < #right_number and 'left' or 'right' end
+  return left_number < right_number and 'left' or 'right'
+end
+
+-- The end of a list whose task is the older one: asked at most once a second and when the list was empty before.
+local function taking_end(key, policy)
+  if policy ~= 'auto' then return policy end
+  local kept = redis.call('HGET', KEYS[5], key)
+  local side, checked = string.match(kept or 'right 0', '^(%a+) (%d+)$')
+  if now - tonumber(checked) < 1000 and now >= tonumber(checked) then return side end
+  if redis.call('LLEN', key) < 2 then return side end
+  local left, right = redis.call('LINDEX', key, 0), redis.call('LINDEX', key, -1)
+  local left_created, left_id = identity(left)
+  local right_created, right_id = identity(right)
+  if left_created and right_created and left_created ~= right_created then
+    side = left_created < right_created and 'left' or 'right'
+  elseif left_created == right_created and left_id and right_id then
+    side = older_by_number(left_id, right_id) or side
+  end
+  redis.call('HSET', KEYS[5], key, side .. ' ' .. string.format('%.0f', now))
+  return side
+end
+
+local function found_empty(key)
+  local kept = redis.call('HGET', KEYS[5], key)
+  local side, checked = string.match(kept or 'right 0', '^(%a+) (%d+)$')
+  if checked ~= '0' then redis.call('HSET', KEYS[5], key, side .. ' 0') end
+  if kept and redis.call('HEXISTS', KEYS[5], 'seen ' .. key) == 1 then redis.call('HDEL', KEYS[5], 'seen ' .. key) end
+end
+
+-- When the task at the end began to wait: its created_at, or when it was first seen there if that is not plausible.
+local function waiting_since(key, payload)
+  local created = identity(payload)
+  if created and created <= now and now - created <= 86400000 then return created end
+  local mark = redis.sha1hex(payload)
+  local seen_mark, seen_at = string.match(redis.call('HGET', KEYS[5], 'seen ' .. key) or '', '^(%x+) (%d+)$')
+  if seen_mark == mark then return tonumber(seen_at) end
+  redis.call('HSET', KEYS[5], 'seen ' .. key, mark .. ' ' .. string.format('%.0f', now))
+  return now
+end
+
+local level, aging = {}, false
+for index = 1, levels do
+  local at = 7 + (index - 1) * 5
+  local promote = tonumber(ARGV[at + 1])
+  level[index] = {
+    key = KEYS[7 + index], index = index - 1, promote = promote, below = tonumber(ARGV[at + 3]),
+    asked = ARGV[at + 4] == '1', cursor = tonumber(ARGV[at + 5]), take_from = ARGV[at + 2], state = 'more',
+  }
+  if not level[index].asked then level[index].state = 'skipped' end
+  aging = aging or promote > 0
+end
+
+local claims = {}   -- {level index, payload}
+
+-- How many more tasks a level may give: the room left below every level above it.
+local function room(index)
+  local most = want - #claims
+  for above = 1, index - 1 do
+    local below = level[above].below
+    if below >= 0 and below < most then most = below end
+  end
+  return most
+end
+
+local function take(index, payload)
+  claims[#claims + 1] = { level[index], payload }
+  for above = 1, index - 1 do
+    if level[above].below > 0 then level[above].below = level[above].below - 1 end
+  end
+end
+
+-- Whether a limit keeps this payload in its list; counts it when none does.
+local function held_back(payload)
+  local near = limits.user_room ~= nil
+  if not near then
+    for name in pairs(limits.types) do
+      if string.find(payload, name, 1, true) then near = true break end
+    end
+  end
+  local task = near and decoded(payload)
+  if not task then return false end
+  local type_room = type(task.task_type) == 'string' and limits.types[task.task_type] or nil
+  local user = limits.user_room ~= nil and type(task.args) == 'table' and task.args.user_id or nil
+  if type(user) == 'number' then user = string.format('%.0f', user) end
+  if type(user) ~= 'string' then user = nil end
+  local user_room = user and (limits.users[user] or limits.user_room)
+  if (type_room and type_room <= 0) or (user_room and user_room <= 0) then return true end
+  if type_room then limits.types[task.task_type] = type_room - 1 end
+  if user_room then limits.users[user] = user_room - 1 end
+  return false
+end
+
+-- Claim what no limit holds back among the payloads from `first` on, counted from the taking end; returns how many
+-- were passed over.
+local function scan(entry, position, side, first, passes, bytes)
+  local passed, looked = 0, 0
+  while looked < passes and bytes > 0 and room(position) > 0 do
+    local from = first + passed
+    local step = math.min(10, passes - looked)
+    local list
+    if side == 'right' then
+      list = redis.call('LRANGE', entry.key, -(from + step), -(from + 1))
+    else
+      list = redis.call('LRANGE', entry.key, from, from + step - 1)
+    end
+    for order = 1, #list do
+      if bytes <= 0 or room(position) <= 0 then break end
+      local payload = side == 'right' and list[#list + 1 - order] or list[order]
+      looked, bytes = looked + 1, bytes - #payload
+      if held_back(payload) then
+        passed = passed + 1
+      else
+        redis.call('LREM', entry.key, side == 'right' and -1 or 1, payload)
+        take(position, payload)
+      end
+    end
+    if #list < step then break end
+  end
+  return passed
+end
+
+local function claim_past_limits(entry, position)
+  local side = taking_end(entry.key, entry.take_from)
+  local passed = scan(entry, position, side, 0, HEAD, HEAD_BYTES)
+  local first = math.max(entry.cursor, passed)
+  if room(position) > 0 and first < redis.call('LLEN', entry.key) then
+    entry.cursor = first + scan(entry, position, side, first, PASSES - HEAD, PASS_BYTES - HEAD_BYTES)
+  end
+  local length = redis.call('LLEN', entry.key)
+  if entry.cursor >= length then entry.cursor = 0 end
+  if length == 0 then
+    entry.state = 'empty'
+    found_empty(entry.key)
+  elseif room(position) > 0 then
+    entry.state = 'passed'
+  end
+end
+
+local function claim_plain(entry, position)
+  local count = room(position)
+  if count <= 0 then return end
+  local side = taking_end(entry.key, entry.take_from)
+  local payloads = redis.call(side == 'right' and 'RPOP' or 'LPOP', entry.key, count)
+  if payloads then
+    for step = 1, #payloads do take(position, payloads[step]) end
+  end
+  if not payloads or #payloads < count then
+    entry.state = 'empty'
+    found_empty(entry.key)
+  end
+end
+
+-- With aging the level is chosen anew for each task: rank = position less one for each promote_after waited.
+local function claim_aged()
+  while #claims < want do
+    local best, best_rank, best_since
+    for position = 1, levels do
+      local entry = level[position]
+      if entry.asked and entry.state == 'more' and room(position) > 0 then
+        local side = taking_end(entry.key, entry.take_from)
+        local payload = redis.call('LINDEX', entry.key, side == 'right' and -1 or 0)
+        if payload then
+          local since = waiting_since(entry.key, payload)
+          local rank = position
+          if entry.promote > 0 then rank = rank - math.floor((now - since) / entry.promote) end
+          if not best or rank < best_rank or (rank == best_rank and since < best_since) then
+            best, best_rank, best_since = position, rank, since
+          end
+        else
+          entry.state = 'empty'
+          found_empty(entry.key)
+        end
+      end
+    end
+    if not best then return end
+    local entry = level[best]
+    if limits then
+      local before, full = #claims, want
+      want = before + 1
+      claim_past_limits(entry, best)
+      want = full
+      if #claims == before and entry.state == 'more' then entry.state = 'passed' end
+    else
+      local side = taking_end(entry.key, entry.take_from)
+      take(best, redis.call(side == 'right' and 'RPOP' or 'LPOP', entry.key))
+    end
+  end
+end
+
+if aging then
+  claim_aged()
+else
+  for position = 1, levels do
+    local entry = level[position]
+    if entry.asked and room(position) > 0 then
+      if limits then claim_past_limits(entry, position) else claim_plain(entry, position) end
+    end
+  end
+end
+
+if #claims > 0 then
+  local last = redis.call('INCRBY', KEYS[4], #claims)
+  local first = last - #claims
+  local counted = redis.call('HLEN', KEYS[3]) > 0
+  local ids, fields = {}, {}
+  for order = 1, #claims do
+    local entry, payload = claims[order][1], claims[order][2]
+    local id = string.format('%.0f', first + order)
+    local delivery = 1
+    if counted then delivery = 1 + tonumber(redis.call('HGET', KEYS[3], redis.sha1hex(payload)) or 0) end
+
+    -- The task_id, so that a second push of it is noticed: read by pattern where it stands once, else decoded.
+    local _, stop, task_id = string.find(payload, '"task_id"%s*:%s*"([^"\\%c]+)"')
+    if task_id and string.find(payload, '"task_id"', stop, true) then
+      local task = decoded(payload)
+      task_id = task and type(task.task_id) == 'string' and task.task_id or nil
+    end
+    if task_id and (#task_id > 256 or string.find(task_id, '%c')) then task_id = nil end
+
+    local suspicion, registered = 'none', ''
+    if not task_id then
+      suspicion = 'unread'
+    elseif redis.call('HSETNX', KEYS[7], task_id, id) == 1 then
+      registered = task_id
+      if redis.call('EXISTS', result_prefix .. task_id) == 1 then suspicion = 'record' end
+    else
+      suspicion = 'lease'
+    end
+
+    fields[#fields + 1] = id
+    fields[#fields + 1] = delivery .. ' ' .. suspicion .. ' ' .. string.format('%.0f', now) .. ' "' .. entry.key .. '" ' .. registered .. '\n' .. payload
+    if #fields >= 1000 then
+      redis.call('HSET', KEYS[2], unpack(fields))
+      fields = {}
+    end
+    ids[order] = id
+    for _, value in ipairs({ id, entry.index, delivery, suspicion, registered, payload }) do
+      reply[#reply + 1] = value
+    end
+  end
+  if #fields > 0 then redis.call('HSET', KEYS[2], unpack(fields)) end
+  redis.call('HSET', KEYS[6], 'claim', commit .. ' ' .. table.concat(ids, ' '))
+  reply[1] = #claims
+end
+
+for index = 1, levels do
+  reply[#reply + 1] = level[index].state
+  reply[#reply + 1] = level[index].cursor
+end
+return reply

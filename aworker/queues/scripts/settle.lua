@@ -1,0 +1,125 @@
+#!lua flags=allow-oom
+-- Write down what happened to leased tasks: each item only if its lease still stands.
+--
+-- KEYS  1 leases of this worker (hash)   2 deliveries (hash)   3 claimed (hash)   4 ends (hash)   5 commits (hash)
+--       6 dead (stream)   7 dead bytes (counter)   8 delayed (zset payload entry -> due ms)
+-- ARGV  1 worker   2 now ms or ''   3 commit number   4 result ttl s   5 channel   6 dead max entries   7 dead max bytes
+--       8 assignment ttl s   9 result key prefix   10 assignment key prefix
+--       then for each item: kind, lease_id, task_id, registered task_id, record, messages (count), messages.., extras (count), extras..
+-- kinds 'running'  record and assignment (extra 1: the assignment's text)
+--       'message'  messages only, while the lease stands
+--       'publish'  messages only, always (a final message said again)
+--       'end'      record, lease gone (extra 1: '1' when it was delivered before, so that the count is forgotten)
+--       'dead'     as 'end', and the payload into the dead letters (extras: field, value, ..)
+--       'back'     lease gone, payload onto its list's taking end (extra 1: '1' when this delivery counts,
+--                  extra 2: 'left' | 'right' where the configuration fixes the end)
+--       'delay'    lease gone, payload into delayed (extra 1: due in ms; it counts)
+-- returns { dead letters that fell off, then for each item 1 (done) or 0 (the lease is gone: nothing was written) }
+-- Invariant: the lease is removed first, so this frees before it writes, and a task is in exactly one place after it.
+
+local worker, now, commit = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local ttl, channel = ARGV[4], ARGV[5]
+local max_entries, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
+local assignment_ttl, result_prefix, assignment_prefix = ARGV[8], ARGV[9], ARGV[10]
+local leases, deliveries, claimed, ends, commits, dead, dead_bytes, delayed = unpack(KEYS)
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local done = redis.call('HGET', commits, 'settle')
+if done and string.match(done, '^%d+') == commit then
+  local reply = { 0 }
+  for flag in string.gmatch(string.match(done, ' (.*)$'), '%d') do reply[#reply + 1] = tonumber(flag) end
+  return reply
+end
+
+local at = 11
+local function next_argument()
+  at = at + 1
+  return ARGV[at - 1]
+end
+local function next_list()
+  local list = {}
+  for index = 1, tonumber(next_argument()) do list[index] = next_argument() end
+  return list
+end
+
+-- The payload, the delivery, the queue and the registered task_id of a lease.
+local function entry_of(id)
+  local entry = redis.call('HGET', leases, id)
+  if not entry then return nil end
+  local head, payload = string.match(entry, '^([^\n]*)\n(.*)$')
+  local delivery, queue, registered = string.match(head, '^(%d+) %a+ %d+ "([^"]*)" (.*)$')
+  return payload, tonumber(delivery), queue, registered
+end
+
+local function publish(messages)
+  for index = 1, #messages do redis.call('PUBLISH', channel, messages[index]) end
+end
+
+local fallen = 0
+local function bury(payload, fields)
+  redis.call('XADD', dead, '*', 'payload', payload, unpack(fields))
+  local bytes = redis.call('INCRBY', dead_bytes, #payload)
+  local length = redis.call('XLEN', dead)
+  while length > max_entries or (bytes > max_bytes and length > 1) do
+    local oldest = redis.call('XRANGE', dead, '-', '+', 'COUNT', 1)[1]
+    redis.call('XDEL', dead, oldest[1])
+    bytes = redis.call('DECRBY', dead_bytes, #oldest[2][2])
+    length, fallen = length - 1, fallen + 1
+  end
+end
+
+local flags = {}
+while at <= #ARGV do
+  local kind, id, task_id, registered, record = next_argument(), next_argument(), next_argument(), next_argument(), next_argument()
+  local messages, extras = next_list(), next_list()
+  local stands = true
+
+  if kind == 'publish' then
+    publish(messages)
+  elseif kind == 'message' then
+    stands = redis.call('HEXISTS', leases, id) == 1
+    if stands then publish(messages) end
+  elseif kind == 'running' then
+    stands = redis.call('HEXISTS', leases, id) == 1
+    if stands then
+      if record ~= '' then redis.call('SET', result_prefix .. task_id, record, 'EX', ttl) end
+      redis.call('SET', assignment_prefix .. task_id, extras[1], 'EX', assignment_ttl)
+      publish(messages)
+    end
+  else
+    local payload, delivery, queue, held
+    -- An ended task was delivered before only if the caller says so in extra 1: else its payload is not read again.
+    if kind ~= 'end' or extras[1] == '1' then payload, delivery, queue, held = entry_of(id) end
+    stands = redis.call('HDEL', leases, id) == 1
+    if stands then
+      if held and held ~= '' then registered = held end
+      if registered ~= '' then redis.call('HDEL', claimed, registered) end
+      if kind == 'dead' then bury(payload, extras) end
+      if kind == 'end' or kind == 'dead' then
+        if payload then redis.call('HDEL', deliveries, redis.sha1hex(payload)) end
+      elseif kind == 'back' then
+        local side = string.match(redis.call('HGET', ends, queue) or 'right', '^%a+')
+        if extras[2] and extras[2] ~= 'auto' then side = extras[2] end
+        redis.call(side == 'left' and 'LPUSH' or 'RPUSH', queue, payload)
+        if extras[1] == '1' then redis.call('HINCRBY', deliveries, redis.sha1hex(payload), 1) end
+      elseif kind == 'delay' then
+        redis.call('ZADD', delayed, string.format('%.0f', now + tonumber(extras[1])), id .. ' "' .. queue .. '"\n' .. payload)
+        redis.call('HINCRBY', deliveries, redis.sha1hex(payload), 1)
+      end
+      if task_id ~= '' then
+        redis.call('DEL', assignment_prefix .. task_id)
+        if record ~= '' then redis.call('SET', result_prefix .. task_id, record, 'EX', ttl) end
+      end
+      publish(messages)
+    end
+  end
+  flags[#flags + 1] = stands and 1 or 0
+end
+
+redis.call('HSET', commits, 'settle', commit .. ' ' .. table.concat(flags))
+local reply = { fallen }
+for index = 1, #flags do reply[index + 1] = flags[index] end
+return reply

@@ -1,0 +1,124 @@
+"""A task as producers write it, and how its bytes become one.
+
+`decode_task` is the only door: it takes any bytes and gives a `Task` or raises PayloadInvalid, nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from aworker.clock import parse_rfc3339
+from aworker.errors import PayloadInvalid
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One unit of work."""
+
+    task_id: str
+    task_type: str
+    args: dict[str, Any]
+    created_at: str | None = None
+    priority: str = "normal"
+
+    @property
+    def created_at_s(self) -> float | None:
+        """When it was made, epoch seconds; None when absent or no instant."""
+        return None if self.created_at is None else parse_rfc3339(self.created_at)
+
+    @property
+    def user_id(self) -> str | None:
+        """``args.user_id`` as text, None when there is none: what ``max_per_user`` counts by."""
+        value = self.args.get("user_id")
+        return None if value is None or isinstance(value, (dict, list)) else str(value)
+
+
+class _Wire(msgspec.Struct):
+    task_id: str
+    task_type: str
+    args: dict[str, Any] | None = None
+    created_at: str | None = None
+    priority: str | None = None
+
+
+class _Identity(msgspec.Struct):
+    task_id: Any = None
+    task_type: Any = None
+    priority: Any = None
+
+
+_wire = msgspec.json.Decoder(_Wire)
+_identity = msgspec.json.Decoder(_Identity)
+_anything = msgspec.json.Decoder()
+
+
+def decode_task(payload: bytes, max_bytes: int) -> Task:
+    """Read a payload, or raise PayloadInvalid naming the field, the rule and the value."""
+    if len(payload) > max_bytes:
+        raise PayloadInvalid(
+            f"payload must be <= {max_bytes} bytes, was {len(payload)}; raise worker.max_payload_bytes or send less"
+        )
+    if not payload:
+        raise PayloadInvalid("payload must be a JSON object, was empty; push one task per element")
+    try:
+        text = payload.decode()
+        wire = _wire.decode(text)
+    except UnicodeDecodeError as error:
+        raise PayloadInvalid(f"payload must be UTF-8, was not at byte {error.start}; encode it as UTF-8") from None
+    except RecursionError:
+        raise PayloadInvalid("payload must nest less deeply, was nested beyond the decoder's limit") from None
+    except msgspec.MsgspecError as error:
+        raise PayloadInvalid(_explain(error, payload)) from None
+    if not wire.task_id:
+        raise PayloadInvalid("task_id must be a non-empty string, was ''; give every task its own id")
+    if not wire.task_type:
+        raise PayloadInvalid("task_type must be a non-empty string, was ''; name the kind of work")
+    try:
+        wire.task_id.encode()
+        wire.task_type.encode()
+    except UnicodeEncodeError:
+        raise PayloadInvalid("task_id and task_type must be Unicode text, held a lone surrogate") from None
+    return Task(wire.task_id, wire.task_type, wire.args or {}, wire.created_at, wire.priority or "normal")
+
+
+def salvage_identity(payload: bytes) -> tuple[str | None, str, str]:
+    """Read what can be read of a payload that is no task: (task_id or None, task_type, priority)."""
+    try:
+        identity = _identity.decode(payload.decode())
+    except (UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
+        return None, "unknown", "normal"
+    task_id = identity.task_id if isinstance(identity.task_id, str) and identity.task_id else None
+    task_type = identity.task_type if isinstance(identity.task_type, str) and identity.task_type else "unknown"
+    priority = identity.priority if isinstance(identity.priority, str) and identity.priority else "normal"
+    try:
+        "".join((task_id or "", task_type, priority)).encode()
+    except UnicodeEncodeError:
+        return None, "unknown", "normal"
+    return task_id, task_type, priority
+
+
+def _explain(error: msgspec.MsgspecError, payload: bytes) -> str:
+    if not isinstance(error, msgspec.ValidationError):
+        return f"payload must be one JSON object, was not: {error}; value began with {_shown(payload)}"
+    message, _, path = str(error).partition(" - at `$")
+    field = path.rstrip("`").lstrip(".") or "payload"
+    if message.startswith("Object missing required field"):
+        return f"{message.split('`')[1]} must be a non-empty string, was missing; every task needs it"
+    rule = message.removeprefix("Expected ").partition(", got ")[0].replace("`", "")
+    return f"{field} must be {rule}, was {_value_at(field, payload)}; correct the producer"
+
+
+def _value_at(field: str, payload: bytes) -> str:
+    try:
+        value = _anything.decode(payload)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return _shown(payload)
+    if field != "payload" and isinstance(value, dict):
+        value = value.get(field.partition("[")[0].partition(".")[0])
+    return _shown(msgspec.json.encode(value))
+
+
+def _shown(raw: bytes) -> str:
+    text = repr(raw[:80])[2:-1]
+    return text + ("..." if len(raw) > 80 else "")

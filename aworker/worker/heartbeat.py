@@ -1,0 +1,150 @@
+"""The heartbeat: a thread with a connection of its own renews the lease deadline and tells that the worker lives.
+
+Being a thread, it goes on while a handler blocks the event loop. It watches the loop as well: one that is blocked
+longer than ``worker.max_stall_s`` is taken for dead, its stacks are logged and the process ends, so that another worker
+gets its tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import msgspec
+from loguru import logger
+
+from aworker.clock import rfc3339
+from aworker.config import LiveConfig
+from aworker.errors import QueueUnavailable
+from aworker.queues import Queue
+from aworker.queues.renewal import Renewal, Renewer
+from aworker.task import Task
+
+BEAT_INTERVAL_S = 5.0
+MONITOR_TIMEOUT_S = 10
+CUT_AFTER_S = 2.0
+STALLED_EXIT_CODE = 70
+
+
+class Heartbeat:
+    """Renews, beats and watches, from its own thread; what it hears is told to the loop."""
+
+    def __init__(
+        self,
+        live: LiveConfig,
+        queue: Queue,
+        *,
+        on_renewal: Callable[[Renewal], None],
+        on_cut: Callable[[], None],
+    ) -> None:
+        self._live = live
+        self._queue = queue
+        self._on_renewal = on_renewal
+        self._on_cut = on_cut
+        self._loop = asyncio.get_running_loop()
+        self._renewer = Renewer(live, queue.worker_id)
+        self._leased = live.value.worker.delivery == "leased"
+        self._started_at = time.monotonic()
+        self._ticked_at = time.monotonic()
+        self._stop = threading.Event()
+        self._poke = threading.Event()
+        self._ready = False
+        self._thread = threading.Thread(target=self._run, name="aworker-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def ready(self) -> None:
+        """Let the heartbeat key stand from now on."""
+        self._ready = True
+        self._poke.set()
+
+    def stop(self) -> None:
+        """End the thread; returns when it has ended."""
+        self._stop.set()
+        self._poke.set()
+        self._thread.join(timeout=5)
+
+    async def tick(self) -> None:
+        """Note that the loop turns."""
+        self._ticked_at = time.monotonic()
+
+    def _run(self) -> None:
+        renewed_at = time.monotonic()
+        beat_at = float("-inf")
+        while not self._stop.is_set():
+            config = self._live.value
+            now = time.monotonic()
+            if config.worker.max_stall_s and now - self._ticked_at > config.worker.max_stall_s:
+                self._end_process(now - self._ticked_at)
+            beats = self._ready and now - beat_at >= BEAT_INTERVAL_S
+            try:
+                text = self._text() if beats else b""
+                if self._leased:
+                    self._tell(self._on_renewal, self._renewer.renew(text))
+                elif beats:
+                    self._renewer.beat(text)
+                renewed_at = time.monotonic()
+                if beats:
+                    beat_at = now
+            except QueueUnavailable:
+                if time.monotonic() - renewed_at > CUT_AFTER_S:
+                    renewed_at = time.monotonic()
+                    self._tell(self._on_cut)
+            self._poke.wait(config.worker.renew_interval_s)
+            self._poke.clear()
+        self._renewer.close()
+
+    def _text(self) -> bytes:
+        tasks = [lease.task for lease in list(self._queue.active.values())]
+        active = [task.task_id for task in tasks if isinstance(task, Task)]
+        queues = self._live.value.queues
+        lengths = dict(
+            zip((queue.label for queue in queues), self._renewer.lengths([queue.name for queue in queues]), strict=True)
+        )
+        at = rfc3339()
+        return msgspec.json.encode(
+            {
+                "worker_id": self._queue.worker_id,
+                "status": "alive",
+                "timestamp": at,
+                "uptime_seconds": round(time.monotonic() - self._started_at, 3),
+                "active_task": active[0] if active else None,
+                "active_tasks": active,
+                "queue_stats": {
+                    **{f"{label}_queue_length": length for label, length in lengths.items()},
+                    "total_pending_tasks": sum(lengths.values()),
+                    "worker_id": self._queue.worker_id,
+                    "timestamp": at,
+                },
+                "heartbeat_interval": int(BEAT_INTERVAL_S),
+                "monitor_timeout": MONITOR_TIMEOUT_S,
+            }
+        )
+
+    def _tell(self, listener: Callable[..., None], *values: Renewal) -> None:
+        try:
+            self._loop.call_soon_threadsafe(listener, *values)
+        except RuntimeError:
+            self._stop.set()  # the loop is closed: the process is ending
+
+    def _end_process(self, stalled_s: float) -> NoReturn:
+        frames = sys._current_frames()
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        stacks = "\n".join(
+            f"Thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
+            for ident, frame in frames.items()
+        )
+        logger.critical(
+            f"The event loop is blocked for {stalled_s:.1f} s, longer than worker.max_stall_s; "
+            f"the process ends and its tasks go to other workers. Stacks:\n{stacks}"
+        )
+        sys.stderr.flush()
+        os._exit(STALLED_EXIT_CODE)

@@ -1,0 +1,106 @@
+"""Tasks of workers that died, and delayed tasks that are due: back onto their lists.
+
+Each renewal says when the next deadline of another worker passes and when the next delayed task is due; only then is
+anything asked. A reaper that has just connected waits one lease time, since every worker's deadline passed while Redis
+was away; it skips a round when the server's clock jumped against its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import anyio
+from loguru import logger
+from redis.exceptions import ResponseError
+
+from aworker.config import LiveConfig
+from aworker.errors import QueueUnavailable
+from aworker.queues.leased import LeasedQueue
+from aworker.queues.renewal import Renewal
+
+JUMP_S = 1.0
+
+
+class Reaper:
+    """Waits for what the renewals announce."""
+
+    def __init__(self, live: LiveConfig, queue: LeasedQueue) -> None:
+        self._live = live
+        self._queue = queue
+        self._renewals, self._heard = anyio.create_memory_object_stream[Renewal](1)
+        self._connects = 0
+        self._not_before = 0.0
+        self._clock_offset_s: float | None = None
+        self._mismatches = 0
+        self._due_soon = anyio.Event()
+        queue.on_delayed = self._look_for_delayed
+
+    def hear(self, renewal: Renewal) -> None:
+        """Take a renewal from the heartbeat; an unread older one is enough."""
+        if not renewal.stood and self._connects:
+            logger.warning("The lease deadline had passed: other workers may have taken this worker's tasks")
+            self._queue.audit()
+        elif renewal.held != len(self._queue.active):
+            self._mismatches += 1
+            if self._mismatches >= 3:
+                self._mismatches = 0
+                self._queue.audit()
+        else:
+            self._mismatches = 0
+        try:
+            self._renewals.send_nowait(renewal)
+        except anyio.WouldBlock:
+            return
+
+    async def run(self) -> None:
+        """Reclaim what is announced, until cancelled."""
+        async for renewal in self._heard:
+            try:
+                await self._act(renewal)
+            except QueueUnavailable as error:
+                self._queue.health.down(str(error))
+            except ResponseError as error:
+                logger.error(f"Redis refused to reclaim: {error}")
+
+    async def put_back_delayed(self) -> None:
+        """Put this worker's own delayed tasks back in time, until cancelled."""
+        while True:
+            await self._due_soon.wait()
+            self._due_soon = anyio.Event()
+            try:
+                await self._queue.put_back_due()
+            except (QueueUnavailable, ResponseError) as error:
+                self._queue.health.down(str(error))
+
+    def _look_for_delayed(self, delay_s: float) -> None:
+        # Longer delays are announced by the renewals.
+        interval_s = self._live.value.worker.renew_interval_s
+        if delay_s <= 2 * interval_s:
+            asyncio.get_running_loop().call_later(delay_s + 0.002, lambda: self._due_soon.set())
+
+    async def _act(self, renewal: Renewal) -> None:
+        config = self._live.value.worker
+        now = time.monotonic()
+        if renewal.connects != self._connects:
+            self._connects = renewal.connects
+            self._not_before = now + config.lease_ttl_s
+        offset_s = renewal.now_ms / 1000 - now
+        jumped = self._clock_offset_s is not None and abs(offset_s - self._clock_offset_s) > JUMP_S
+        self._clock_offset_s = offset_s
+        if jumped:
+            logger.warning("The server's clock jumped against this host's: no task is reclaimed in this round")
+            self._not_before = max(self._not_before, now + config.lease_ttl_s)
+        soon_ms = renewal.now_ms + config.renew_interval_s * 1000
+        if -1 < renewal.due_ms <= soon_ms:
+            await self._wait_until(renewal, renewal.due_ms, now)
+            await self._queue.put_back_due()
+        if now >= self._not_before and -1 < renewal.other_deadline_ms <= soon_ms:
+            await self._wait_until(renewal, renewal.other_deadline_ms, now)
+            while await self._queue.reclaim():
+                pass
+
+    async def _wait_until(self, renewal: Renewal, instant_ms: float, heard_at: float) -> None:
+        wait_s = (instant_ms - renewal.now_ms) / 1000 - (time.monotonic() - heard_at) + 0.002
+        if wait_s > 0:
+            await anyio.sleep(wait_s)

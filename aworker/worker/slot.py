@@ -1,0 +1,122 @@
+"""A slot: one of the worker's N cycles. Claim a task, execute it, settle it, again."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from loguru import logger
+
+from aworker.config import LiveConfig
+from aworker.errors import AworkerError, TaskInvalid, UnknownTaskType
+from aworker.execution.executor import Executor, Run
+from aworker.execution.registry import Registry
+from aworker.lease import Lease
+from aworker.metrics import counters
+from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
+from aworker.queues import Queue
+from aworker.task import Task
+
+
+class Slot:
+    """Repeats the cycle until the queue says that the drain has begun.
+
+    1. claim: the oldest task of the highest level, leased to this worker.
+    2. decode, look for a handler, look for a duplicate.
+    3. execute: the handler's end is an Outcome.
+    4. settle: the outcome is written down with the next commit.
+    """
+
+    def __init__(
+        self, live: LiveConfig, queue: Queue, registry: Registry, executor: Executor, runs: dict[int, Run]
+    ) -> None:
+        self._live = live
+        self._queue = queue
+        self._registry = registry
+        self._executor = executor
+        self._runs = runs
+
+    async def run(self) -> None:
+        """Work until there is nothing more to claim."""
+        while True:
+            lease = await self._queue.claim()
+            if lease is None:
+                return
+            await self.work(lease)
+
+    async def work(self, lease: Lease) -> None:
+        """Bring one leased task to its end."""
+        task = lease.task
+        if not isinstance(task, Task):
+            self._reject(lease, task)
+            return
+        handler = self._registry.get(task.task_type)
+        if handler is None:
+            known = ", ".join(sorted(one.task_type for one in self._registry)) or "none"
+            self._reject(
+                lease,
+                UnknownTaskType(f"task_type must be one of {known}, was {task.task_type!r}; add a handler for it"),
+            )
+            return
+        if lease.duplicate_of and self._live.value.task(task.task_type).duplicates == "drop":
+            reason = await self._queue.duplicate_reason(lease, task)
+            if reason is not None:
+                self._drop(lease, task, reason)
+                return
+        run = Run(task, lease, handler)
+        self._runs[lease.lease_id] = run
+        logger.info(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue")
+        self._queue.started(lease, task)
+        started_at = time.monotonic()
+
+        def progress(stage: str, message: str, data: Any, fraction: float | None) -> None:
+            self._queue.progress(lease, task, stage, message, data, fraction)
+
+        try:
+            outcome = await self._executor.execute(run, progress)
+        finally:
+            del self._runs[lease.lease_id]
+        elapsed_s = time.monotonic() - started_at
+        if isinstance(outcome, Lost):
+            outcome = Returned("its lease was lost", counted=False)  # refused by the fence: written nowhere
+        self._queue.settle(lease, outcome, elapsed_s, lambda done, final: _log_end(lease, task, final, elapsed_s, done))
+
+    def _reject(self, lease: Lease, error: TaskInvalid | AworkerError | None) -> None:
+        outcome = Rejected(str(error), type(error).__name__)
+
+        def written(done: bool, _: Outcome) -> None:
+            counters["rejected"] += 1
+            logger.warning(
+                f"Rejected a payload of {len(lease.payload)} bytes from {lease.label} queue into the dead letters"
+                f"{'' if done else ' (lease lost)'}: {error}"
+            )
+
+        self._queue.settle(lease, outcome, 0.0, written)
+
+    def _drop(self, lease: Lease, task: Task, reason: str) -> None:
+        def written(done: bool, _: Outcome) -> None:
+            counters["duplicate"] += 1
+            logger.warning(
+                f"Dropped {task.task_type} task {task.task_id} from {lease.label} queue as a duplicate: {reason}"
+            )
+
+        self._queue.settle(lease, Duplicate(reason), 0.0, written)
+
+
+def _log_end(lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, done: bool) -> None:
+    what = f"{task.task_type} task {task.task_id}"
+    if not done:
+        counters["lost"] += 1
+        logger.warning(f"Dropped the outcome of {what}: its lease {lease.lease_id} is lost, another worker owns it")
+    elif isinstance(outcome, Completed):
+        counters["completed"] += 1
+        logger.info(f"Completed {what} from {lease.label} queue in {elapsed_s:.1f}s")
+    elif isinstance(outcome, (Failed, Rejected)):
+        counters["failed"] += 1
+        logger.error(f"Failed {what} from {lease.label} queue after {elapsed_s:.1f}s: {outcome.error}")
+    elif isinstance(outcome, Retried):
+        counters["retried"] += 1
+        logger.warning(f"Retrying {what} in {outcome.delay_s:.1f}s, delivery {lease.delivery}: {outcome.reason}")
+    elif isinstance(outcome, Returned):
+        counters["returned"] += 1
+        logger.warning(f"Returned {what} to {lease.label} queue, delivery {lease.delivery}: {outcome.reason}")

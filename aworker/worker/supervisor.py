@@ -1,0 +1,243 @@
+"""The supervisor: brings the worker up, keeps N slots running, and takes it down in reverse order.
+
+Start: pool (children warm), queue (server looked at), heartbeat thread, side loops, slots. A signal drains: slots claim
+nothing more and finish what they run; after ``drain_timeout_s``, or on a second signal, the rest is cancelled and goes
+back onto its list. Slots live in an inner task group, side loops in the outer one, so that leases are renewed until the
+last slot has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+from loguru import logger
+
+from aworker.config import Config, LiveConfig
+from aworker.errors import ConfigError
+from aworker.execution.executor import Executor, Run
+from aworker.execution.pool.parent import LogRecord, Pool, PoolSettings, open_pool
+from aworker.execution.registry import Registry
+from aworker.outcome import Returned
+from aworker.queues import Queue
+from aworker.queues.leased import LeasedQueue, open_leased_queue
+from aworker.queues.plain import PlainQueue, open_plain_queue
+from aworker.worker.heartbeat import Heartbeat
+from aworker.worker.monitor import Monitor
+from aworker.worker.periodic import every
+from aworker.worker.reaper import Reaper
+from aworker.worker.slot import Slot
+
+TICK_S = 0.25
+OLDEST_SERVER = (7, 0)
+
+
+def new_worker_id() -> str:
+    """Return an id that is unique for each process start: host, pid and chance, no colon in it."""
+    host = "".join(c if c.isalnum() or c in "-." else "-" for c in socket.gethostname()) or "host"
+    return f"worker_{host}_{os.getpid()}_{secrets.token_hex(4)}"
+
+
+class Supervisor:
+    """One worker process."""
+
+    def __init__(
+        self,
+        live: LiveConfig,
+        registry: Registry,
+        *,
+        preload: tuple[str, ...] = (),
+        burst: bool = False,
+        on_ready: Callable[[], Any] | None = None,
+    ) -> None:
+        self._live = live
+        self._registry = registry
+        self._preload = preload
+        self._burst = burst
+        self._on_ready = on_ready
+        self.worker_id = new_worker_id()
+        self._runs: dict[int, Run] = {}
+        self._draining = anyio.Event()
+        self._hurry = anyio.Event()
+        self._started = False
+        self._type_limits: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Serve until drained. Raises ConfigError when the server cannot be used."""
+        async with anyio.create_task_group() as outermost:
+            outermost.start_soon(self._watch_signals)
+            serving = anyio.CancelScope()
+            outermost.start_soon(self._cancel_start, serving)
+            with serving:
+                await self._serve(serving)
+            outermost.cancel_scope.cancel()
+
+    def drain(self) -> None:
+        """Claim nothing more and end when what runs has ended; called again: do not wait for it."""
+        if self._draining.is_set():
+            self._hurry.set()
+        self._draining.set()
+
+    async def _serve(self, starting: anyio.CancelScope) -> None:
+        config = self._live.value
+        processes = config.pool.processes or len(os.sched_getaffinity(0))
+        self._set_limits(processes)
+        async with AsyncExitStack() as stack:
+            queue = await stack.enter_async_context(self._open_queue())
+            await _check_server(queue, config)
+            pool = None
+            if any(handler.uses_pool for handler in self._registry):
+                settings = PoolSettings(
+                    processes=processes,
+                    max_tasks_per_child=config.pool.max_tasks_per_child,
+                    max_child_memory_bytes=config.pool.max_child_memory_bytes,
+                    stop_grace_s=config.pool.stop_grace_s,
+                    preload=self._preload,
+                    log_level=config.logging.level,
+                )
+                pool = await stack.enter_async_context(open_pool(settings, log=_log_record))
+            self._started = True
+            await self._work(queue, pool)
+
+    async def _work(self, queue: Queue, pool: Pool | None) -> None:
+        executor = Executor(self._live, pool)
+        reaper = Reaper(self._live, queue) if isinstance(queue, LeasedQueue) else None
+        async with anyio.create_task_group() as side:
+
+            def drop_connections() -> None:
+                side.start_soon(queue.drop_connections)
+
+            heartbeat = Heartbeat(
+                self._live,
+                queue,
+                on_renewal=reaper.hear if reaper else lambda renewal: None,
+                on_cut=drop_connections,
+            )
+            heartbeat.start()
+            try:
+                side.start_soon(every, lambda: TICK_S, heartbeat.tick)
+                monitor = Monitor(self._live, queue, self.worker_id)
+                side.start_soon(every, lambda: self._live.value.monitor.interval_s, monitor.log_status)
+                if reaper is not None:
+                    side.start_soon(reaper.run)
+                    side.start_soon(reaper.put_back_delayed)
+                side.start_soon(self._drain_when_told, queue)
+                if self._burst:
+                    side.start_soon(self._drain_when_idle, queue)
+                async with anyio.create_task_group() as slots:
+                    for _ in range(self._live.value.worker.slots):
+                        slots.start_soon(Slot(self._live, queue, self._registry, executor, self._runs).run)
+                    await anyio.lowlevel.checkpoint()
+                    heartbeat.ready()
+                    logger.info(
+                        f"Worker {self.worker_id} is ready: {self._live.value.worker.slots} slots, "
+                        f"{pool.stats().size if pool else 0} child processes, Redis at {queue.health.address}"
+                    )
+                    if self._on_ready is not None:
+                        self._on_ready()
+                logger.info(f"Worker {self.worker_id} has drained")
+                side.cancel_scope.cancel()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(heartbeat.stop)
+
+    @asynccontextmanager
+    async def _open_queue(self) -> AsyncIterator[Queue]:
+        if self._live.value.worker.delivery == "leased":
+            async with open_leased_queue(self._live, self.worker_id, self._limits) as leased:
+                yield leased
+        else:
+            async with open_plain_queue(self._live, self.worker_id) as plain:
+                yield plain
+
+    # Ending.
+
+    async def _watch_signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if self._draining.is_set():
+                    logger.info(f"{signal.Signals(number).name} again: not waiting for {len(self._runs)} running tasks")
+                else:
+                    logger.info(
+                        f"{signal.Signals(number).name}: draining, {len(self._runs)} running tasks have "
+                        f"{self._live.value.worker.drain_timeout_s:g} s to end"
+                    )
+                self.drain()
+
+    async def _cancel_start(self, serving: anyio.CancelScope) -> None:
+        # Told to end before it served: there is nothing to drain.
+        await self._draining.wait()
+        if not self._started:
+            serving.cancel()
+
+    async def _drain_when_told(self, queue: Queue) -> None:
+        await self._draining.wait()
+        queue.drain()
+        if isinstance(queue, PlainQueue):
+            await queue.unblock()
+        with anyio.move_on_after(self._live.value.worker.drain_timeout_s):
+            await self._hurry.wait()
+        for lease_id in sorted(self._runs, reverse=True):
+            self._runs[lease_id].stop(Returned("released: its worker drains", counted=False))
+
+    async def _drain_when_idle(self, queue: Queue) -> None:
+        idle_before = False
+        while True:
+            if isinstance(queue, PlainQueue):
+                await queue.look_for_idleness()
+            is_idle = queue.is_idle and not self._runs
+            if is_idle and idle_before:
+                self.drain()
+                return
+            idle_before = is_idle
+            await anyio.sleep(0.05)
+
+    # Limits.
+
+    def _limits(self) -> Mapping[str, int]:
+        return self._type_limits
+
+    def _set_limits(self, processes: int) -> None:
+        limits: dict[str, int] = {}
+        for handler in self._registry:
+            limit = self._live.value.task(handler.task_type).max_concurrent
+            if limit is None:
+                limit = processes if handler.uses_pool else 0
+            if limit:
+                limits[handler.task_type] = limit
+        self._type_limits = limits
+
+
+async def _check_server(queue: Queue, config: Config) -> None:
+    (info,) = await queue.ask([("INFO",)])
+    fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    if fields.get("redis_mode") == "cluster":
+        raise ConfigError(
+            f"redis.url must be a single server, {queue.health.address} is a cluster; "
+            "the fixed list names lie in different slots: use one server with replicas"
+        )
+    version = tuple(int(part) for part in fields.get("redis_version", "0.0").split(".")[:2])
+    if version < OLDEST_SERVER and config.worker.delivery == "leased":
+        raise ConfigError(
+            f"redis.url must be Redis >= 7.0 or Valkey for leased delivery, {queue.health.address} is "
+            f"{fields.get('redis_version')}; upgrade it or set worker.delivery to at-most-once"
+        )
+    policy = fields.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and fields.get("maxmemory", "0") != "0":
+        logger.warning(
+            f"Redis at {queue.health.address} evicts keys when full (maxmemory-policy {policy}): "
+            "tasks can be lost; set it to noeviction"
+        )
+
+
+def _log_record(record: LogRecord) -> None:
+    fields = {name: value for name, value in (("task_id", record.task_id), ("task_type", record.task_type)) if value}
+    of_task = f"[{record.task_type} task {record.task_id}] " if record.task_id else ""
+    logger.bind(**fields, pid=record.pid).log(record.level, "{}{}", of_task, record.message)
