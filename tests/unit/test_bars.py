@@ -1,0 +1,379 @@
+"""The bar store: what a window holds, what an import refuses, and that no name leaves the folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from aworker.errors import RequestDeclined
+from aworker.trading import bars as bars_module
+from aworker.trading.bars import (
+    BUNDLED_PATH,
+    COLUMNS,
+    Bars,
+    BarsInvalid,
+    BarStore,
+    NoBars,
+    instant_text,
+    safe_symbol,
+    timeframe_s,
+)
+from tests.fixtures.market import DAY_S, START_S, make_bars, random_bars, store_of
+
+CSV = """Date,Open,High,Low,Close,Volume
+2020-01-03,10,12,9,11,100
+2020-01-02,10,12,9,11,100
+2020-01-06,10,12,9,11,100
+2020-01-06,20,22,19,21,200
+2020-01-07,-1,12,9,11,100
+2020-01-08,10,8,9,9,100
+2020-01-09,10,nan,9,11,100
+2020-01-10,13,12,9,8,
+soon,10,12,9,11,100
+2020-02-10,10,12,9,11,100
+"""
+
+
+def test_bundled_bars_are_there_without_a_path() -> None:
+    store = BarStore()
+
+    bars = store.load("AAPL", "1d")
+
+    assert store.symbols("1d") == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+    assert store.timeframes() == ["1d"]
+    assert len(bars) == 3270
+    assert [instant_text(int(bars.timestamp[place]), "1d") for place in (0, -1)] == ["2000-03-01", "2013-03-01"]
+    assert set(store.sectors()) == set(store.symbols("1d"))
+
+
+@pytest.mark.parametrize("symbol, split", [("AAPL", "2005-02-28"), ("MSFT", "2003-02-18")])
+def test_bundled_prices_and_volumes_do_not_jump_at_a_split(symbol: str, split: str) -> None:
+    bars = BarStore().load(symbol, "1d")
+
+    day = [instant_text(int(instant), "1d") for instant in bars.timestamp].index(split)
+
+    assert abs(bars.open[day] / bars.close[day - 1] - 1) < 0.05
+    assert bars.volume[day] / np.mean(bars.volume[day - 20 : day]) < 2
+
+
+def test_bundled_bars_hold_open_and_close_inside_their_range() -> None:
+    for bars in BarStore().load_many(BarStore().symbols("1d"), "1d"):
+        slack = 1e-12 * bars.close
+
+        assert (bars.high + slack >= np.maximum(bars.open, bars.close)).all()
+        assert (bars.low - slack <= np.minimum(bars.open, bars.close)).all()
+        assert (bars.low > 0).all()
+        assert (np.diff(bars.timestamp) > 0).all()
+
+
+def _day(place: int) -> int:
+    return START_S + place * DAY_S
+
+
+def test_a_window_includes_both_ends_and_bars_before_it(tmp_path: Path) -> None:
+    store = BarStore(store_of(tmp_path, random_bars(1, 50)))
+
+    window = store.load("TEST", "1d", _day(10), _day(20))
+    warm = store.load("TEST", "1d", _day(10), _day(20), before=4)
+    whole = store.load("TEST", "1d", _day(10), _day(20), before=None)
+    tail = store.load("TEST", "1d", tail=3)
+    after = store.load("TEST", "1d", _day(60), _day(70), before=5)
+
+    assert window.timestamp[[0, -1]].tolist() == [_day(10), _day(20)]
+    assert warm.timestamp[[0, -1]].tolist() == [_day(6), _day(20)]
+    assert whole.timestamp[[0, -1]].tolist() == [_day(0), _day(20)]
+    assert tail.timestamp.tolist() == [_day(47), _day(48), _day(49)]
+    assert after.timestamp.tolist() == [_day(place) for place in range(45, 50)]
+
+
+def test_batched_large_and_single_reading_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    markets = [random_bars(seed, 40 + seed, f"S{seed}") for seed in range(7)]
+    store = BarStore(store_of(tmp_path, *markets))
+    names = [bars.symbol for bars in markets]
+    window = (START_S + 9 * DAY_S, START_S + 42 * DAY_S)
+
+    together = list(store.load_many(names, "1d", *window, before=3))
+    alone = [store.load(name, "1d", *window, before=3) for name in names]
+    monkeypatch.setattr(bars_module, "_BATCH_BYTES", 6_000)
+    in_twos = list(store.load_many(names, "1d", *window, before=3))
+    monkeypatch.setattr(bars_module, "_LARGE_BYTES", 0)
+    as_large = list(store.load_many(names, "1d", *window, before=3))
+
+    for other in (alone, in_twos, as_large):
+        assert [bars.symbol for bars in other] == names
+        for left, right in zip(together, other, strict=True):
+            for column in COLUMNS:
+                np.testing.assert_array_equal(getattr(left, column), getattr(right, column))
+
+
+def test_what_was_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
+    written = random_bars(3, 100)
+
+    read = BarStore(store_of(tmp_path, written)).load("test", "1d")
+
+    for column in COLUMNS:
+        np.testing.assert_array_equal(getattr(read, column), getattr(written, column))
+        assert getattr(read, column).dtype == (np.int64 if column == "timestamp" else np.float64)
+
+
+def test_a_symbol_without_bars_is_declined_with_what_there_is() -> None:
+    with pytest.raises(NoBars, match=r"was TSLA; choose from the 5 it has: AAPL, FB, GOOG, IBM, MSFT"):
+        BarStore().load("TSLA", "1d")
+
+    assert issubclass(NoBars, RequestDeclined)
+
+
+@pytest.mark.parametrize(
+    "symbol", ["../AAPL", "..", "/etc/passwd", "A/B", "A\\B", "", "A\x00", "A" * 33, ".HIDDEN", "Ä"]
+)
+def test_no_symbol_leaves_the_folder(tmp_path: Path, symbol: str) -> None:
+    store = BarStore(store_of(tmp_path / "inside", random_bars(1, 5)))
+
+    assert safe_symbol(symbol) is None
+    assert list(store.load_many([symbol], "1d")) == []
+    assert store.last_timestamp(symbol, "1d") is None
+    with pytest.raises(BarsInvalid, match="symbol must be"):
+        store.write(make_bars([(1, 1, 1, 1)], symbol))
+
+
+@pytest.mark.parametrize("timeframe", ["", "1x", "0d", "../1d", "d", "1d/..", "99999m", "-1d"])
+def test_no_timeframe_leaves_the_folder(timeframe: str) -> None:
+    with pytest.raises(RequestDeclined, match="timeframe must be"):
+        BarStore().load("AAPL", timeframe)
+
+
+def test_timeframes_have_their_seconds() -> None:
+    assert [timeframe_s(text) for text in ("1m", "15m", "1h", "1d", "1w")] == [60, 900, 3600, 86_400, 604_800]
+
+
+@pytest.mark.parametrize("symbol", ["BRK.B", "BTC-USD", "^GSPC", "ES=F", "brk_a"])
+def test_usual_symbols_can_be_stored(tmp_path: Path, symbol: str) -> None:
+    store = BarStore(store_of(tmp_path, make_bars([(1, 1, 1, 1)], symbol)))
+
+    assert store.symbols("1d") == [symbol.upper()]
+    assert len(store.load(symbol, "1d")) == 1
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+    store = BarStore(store_of(tmp_path, random_bars(1, 5)))
+    new = random_bars(2, 9)
+    broken = Bars("TEST", "1d", new.timestamp, new.open[:3], new.high, new.low, new.close, new.volume)
+
+    with pytest.raises(pl.exceptions.PolarsError):
+        store.write(broken)
+
+    assert len(store.load("TEST", "1d")) == 5
+    assert [file.name for file in (tmp_path / "1d").iterdir()] == ["TEST.parquet"]
+
+
+def test_bars_out_of_order_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(BarsInvalid, match="timestamps of TEST must rise"):
+        BarStore(tmp_path).write(random_bars(1, 5)[::-1])
+
+
+def test_the_last_timestamp_is_the_newest_bar(tmp_path: Path) -> None:
+    store = BarStore(store_of(tmp_path, random_bars(1, 5), make_bars([], "NONE")))
+
+    assert store.last_timestamp("TEST", "1d") == START_S + 4 * DAY_S
+    assert store.last_timestamp("NONE", "1d") is None
+    assert store.last_timestamp("GONE", "1d") is None
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    store = BarStore(store_of(tmp_path, random_bars(1, 5), random_bars(2, 5, "GOOD")))
+    (tmp_path / "1d" / "TEST.parquet").write_bytes(b"PAR1 not at all PAR1")
+
+    with pytest.raises(BarsInvalid, match=r"TEST\.parquet must be a table with the columns timestamp, open"):
+        list(store.load_many(["GOOD", "TEST"], "1d"))
+    with pytest.raises(BarsInvalid, match=r"TEST\.parquet"):
+        store.load("TEST", "1d")
+
+
+def test_a_file_with_integer_prices_is_read_among_others(tmp_path: Path) -> None:
+    store = BarStore(store_of(tmp_path, random_bars(1, 5)))
+    frame = pl.DataFrame({name: [1, 2, 3] for name in COLUMNS})
+    frame.write_parquet(tmp_path / "1d" / "WHOLE.parquet")
+
+    read = list(store.load_many(["TEST", "WHOLE"], "1d"))
+
+    assert read[1].close.tolist() == [1.0, 2.0, 3.0]
+    assert read[1].close.dtype == np.float64
+
+
+def test_an_import_says_what_it_dropped_and_mended(tmp_path: Path) -> None:
+    file = tmp_path / "new.csv"
+    file.write_text(CSV)
+    store = BarStore(tmp_path / "store")
+
+    (report,) = store.import_bars(file, "1d", "new")
+
+    bars = store.load("NEW", "1d")
+    assert report.as_dict() == {
+        "symbol": "NEW",
+        "timeframe": "1d",
+        "rows_read": 10,
+        "rows_stored": 5,
+        "first_timestamp": START_S + DAY_S,
+        "last_timestamp": START_S + 40 * DAY_S,
+        "out_of_order": 1,
+        "dropped_duplicate": 1,
+        "dropped_unreadable": 2,
+        "dropped_not_positive": 1,
+        "dropped_high_below_low": 1,
+        "widened": 1,
+        "volume_missing": 1,
+        "gaps": [[START_S + 9 * DAY_S, START_S + 40 * DAY_S]],
+    }
+    assert bars.close.tolist() == [11, 11, 21, 8, 11]
+    assert bars.low[3] == 8
+    assert bars.high[3] == 13
+    assert bars.volume.tolist() == [100, 100, 200, 0, 100]
+    json.dumps(report.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ("2020-01-02T14:30:00Z", "2020-01-02T14:31:00Z"),
+        ("2020-01-02 14:30:00", "2020-01-02 14:31"),
+        ("2020-01-02T15:30:00+01:00", "2020-01-02 09:31:00-05:00"),
+        ("1577975400", "1577975460"),
+        ("1577975400000", "1577975460000"),
+        ("1577975400000000000", "1577975460000000000"),
+    ],
+)
+def test_instants_are_read_in_many_spellings(tmp_path: Path, first: str, second: str) -> None:
+    file = tmp_path / "minutes.csv"
+    file.write_text(f"Time,open,high,low,close\n{first},1,1,1,1\n{second},1,1,1,1\n")
+    store = BarStore(tmp_path / "store")
+
+    store.import_bars(file, "1m", "M")
+
+    assert store.load("M", "1m").timestamp.tolist() == [1_577_975_400, 1_577_975_460]
+
+
+def test_a_parquet_file_with_dates_is_imported(tmp_path: Path) -> None:
+    file = tmp_path / "foreign.parquet"
+    days = pl.Series("Date", ["2020-01-02", "2020-01-03"]).str.to_date()
+    pl.DataFrame([days, *(pl.Series(name, [5, 6]) for name in ("Open", "High", "Low", "Close"))]).write_parquet(file)
+    store = BarStore(tmp_path / "store")
+
+    (report,) = store.import_bars(file, "1d", "P")
+
+    assert report.rows_stored == 2
+    assert store.load("P", "1d").timestamp.tolist() == [START_S + DAY_S, START_S + 2 * DAY_S]
+
+
+def test_a_file_of_many_symbols_is_taken_apart(tmp_path: Path) -> None:
+    file = tmp_path / "many.csv"
+    file.write_text(
+        "ticker,date,open,high,low,close\nA,2020-01-02,1,1,1,1\nB,2020-01-02,2,2,2,2\nA,2020-01-03,3,3,3,3\n"
+    )
+    store = BarStore(tmp_path / "store")
+
+    reports = store.import_bars(file)
+
+    assert [(report.symbol, report.rows_stored) for report in reports] == [("A", 2), ("B", 1)]
+    assert store.load("A", "1d").close.tolist() == [1, 3]
+
+
+def test_merging_keeps_older_bars_and_prefers_new_ones(tmp_path: Path) -> None:
+    file = tmp_path / "new.csv"
+    file.write_text("date,open,high,low,close\n2020-01-03,9,9,9,9\n2020-01-04,9,9,9,9\n")
+    flat = make_bars([(1, 1, 1, 1)] * 3, "M")
+    store = BarStore(store_of(tmp_path / "store", flat))
+
+    store.import_bars(file, "1d", "M", mode="merge")
+
+    assert store.load("M", "1d").close.tolist() == [1, 1, 9, 9]
+
+
+def test_adjusting_keeps_the_money_traded(tmp_path: Path) -> None:
+    file = tmp_path / "split.csv"
+    file.write_text(
+        "date,open,high,low,close,volume,adj close\n2020-01-02,10,12,8,10,100,5\n2020-01-03,5,6,4,5,200,5\n"
+    )
+    store = BarStore(tmp_path / "store")
+
+    store.import_bars(file, "1d", "S", adjust=True)
+
+    bars = store.load("S", "1d")
+    assert [bars.open[0], bars.high[0], bars.low[0], bars.close[0], bars.volume[0]] == [5, 6, 4, 5, 200]
+    assert bars.volume.tolist() == [200, 200]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("date,open,high,low\n2020-01-02,1,1,1\n", "must have the columns close"),
+        ("when,open,high,low,close\n2020-01-02,1,1,1,1\n", "must have the columns date"),
+        ("date,open,high,low,close\n2020-01-02,0,0,0,0\n", "must hold a usable row, was 1 rows without"),
+        ("date,open,high,low,close\n", "must hold a usable row, was 0 rows without"),
+        ("", "must be a table"),
+    ],
+)
+def test_a_file_that_is_no_bars_stores_nothing(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "bad.csv"
+    file.write_text(text)
+    store = BarStore(store_of(tmp_path / "store", random_bars(1, 5)))
+
+    with pytest.raises(BarsInvalid, match=message):
+        store.import_bars(file, "1d", "TEST")
+
+    assert len(store.load("TEST", "1d")) == 5
+
+
+def test_a_file_without_symbols_needs_one(tmp_path: Path) -> None:
+    file = tmp_path / "one.csv"
+    file.write_text("date,open,high,low,close\n2020-01-02,1,1,1,1\n")
+
+    with pytest.raises(BarsInvalid, match="column symbol or ticker"):
+        BarStore(tmp_path).import_bars(file)
+
+
+def test_a_store_may_bring_its_own_sectors(tmp_path: Path) -> None:
+    (tmp_path / "sectors.json").write_text('{"TEST": "Energy"}')
+
+    assert BarStore(tmp_path).sectors() == {"TEST": "Energy"}
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"A": 1}', "{"])
+def test_sectors_that_are_no_mapping_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sectors.json").write_text(text)
+
+    with pytest.raises(BarsInvalid, match=r"sectors\.json must"):
+        BarStore(tmp_path).sectors()
+
+
+def test_symbols_are_chosen_from_what_was_asked_then_the_strategy_then_the_store() -> None:
+    store = BarStore()
+
+    assert store.choose(["msft", "ZZZ", "MSFT"], ["IBM"], "1d") == (["MSFT"], ["ZZZ"])
+    assert store.choose(None, ["IBM"], "1d") == (["IBM"], [])
+    assert store.choose(None, None, "1d", only=["FB", "XX"]) == (["FB"], [])
+    with pytest.raises(NoBars, match="was YYY, ZZZ"):
+        store.choose(["ZZZ", "YYY"], None, "1d")
+    with pytest.raises(NoBars, match="was none"):
+        store.choose([], None, "1d")
+    with pytest.raises(RequestDeclined, match="securities must name one of the symbols AAPL, was IBM"):
+        store.choose(["AAPL"], None, "1d", only=["IBM"])
+
+
+def test_an_empty_store_says_so(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "nowhere")
+
+    assert store.symbols("1d") == []
+    assert store.timeframes() == []
+    with pytest.raises(NoBars, match="from the 0 it has: none"):
+        store.choose(None, None, "1d")
+
+
+def test_the_bundled_folder_says_where_it_comes_from() -> None:
+    text = (BUNDLED_PATH / "README.md").read_text()
+
+    assert "public domain" in text
+    assert "bokeh_sampledata" in text
