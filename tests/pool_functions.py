@@ -18,6 +18,7 @@ from loguru import logger
 
 from aworker.errors import ArgumentsInvalid, RequestDeclined
 from aworker.execution.context import Context
+from aworker.execution.retry import Retry
 
 
 class Order(msgspec.Struct):
@@ -85,6 +86,10 @@ def leave_by_sys_exit(context: Context) -> None:
 
 def give_opaque(context: Context) -> Any:
     return {"value": [_Opaque()]}
+
+
+def ask_again(context: Context) -> Retry:
+    return Retry(delay_s=2.5, reason="the exchange is closed")
 
 
 def give_numpy(context: Context) -> Any:
@@ -214,7 +219,7 @@ def allocate(context: Context) -> None:
 
 
 def hold(megabytes: int, context: Context) -> int:
-    _kept.append(bytearray(b"x" * (megabytes << 20)))
+    _kept.append(bytearray(b"x") * (megabytes << 20))
     return os.getpid()
 
 

@@ -46,6 +46,7 @@ from aworker.execution.pool.frames import (
 )
 from aworker.execution.pool.output import Allowance
 from aworker.execution.registry import Handler
+from aworker.execution.retry import Retry
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -116,7 +117,7 @@ class _Child:
         try:
             call = msgspec.msgpack.decode(body, type=Call)
             context = _context(call.task, send_progress, lambda: self._stopped >= number)
-            kind, answer = Kind.RESULT, _answer(call, context)
+            kind, answer = _answer(call, context)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, SystemExit too
             kind, answer = Kind.FAILURE, msgspec.msgpack.encode(_failure(error))
         _flush_output()
@@ -147,15 +148,16 @@ def _context(task: TaskInfo, progress: Callable[..., None], is_cancelled: Callab
     )
 
 
-def _answer(call: Call, context: Context) -> bytes:
+def _answer(call: Call, context: Context) -> tuple[Kind, bytes]:
     function = _resolve(call.function)
     arguments = call.arguments
     if call.convert:
         arguments = [convert_arguments(arguments[0], _args_type(call.function)), *arguments[1:]]
-    body = _encode(function(*arguments, context))
+    result = function(*arguments, context)
+    body = _encode(result)
     if len(body) > MAX_BODY_BYTES:
         raise ValueError(f"the result must be at most {MAX_BODY_BYTES} bytes, was {len(body)}; return less")
-    return body
+    return (Kind.RETRY if isinstance(result, Retry) else Kind.RESULT), body
 
 
 @functools.cache

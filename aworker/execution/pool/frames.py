@@ -44,6 +44,8 @@ class Kind(IntEnum):
     """What the function returned."""
     FAILURE = 21
     """A `Failure`: what the function raised."""
+    RETRY = 22
+    """A `Retry`, which the function returned."""
     # from the fork server
     WARM = 32
     """Every preloaded module is imported."""

@@ -42,6 +42,7 @@ from aworker.execution.context import ProgressSink
 from aworker.execution.pool.frames import Call, Failure, FrameError, Kind, Line, Progress, TaskInfo, encode_frame
 from aworker.execution.pool.links import ChildLink, ServerLink
 from aworker.execution.pool.waiting import Waiting
+from aworker.execution.retry import Retry
 
 _MEMORY_INTERVAL_S = 0.1
 _RECYCLE_FRACTION = 0.75
@@ -168,6 +169,7 @@ class _PendingCall:
         self.child: ChildLink[_PendingCall] | None = None
         self.ended = asyncio.Event()
         self.result: bytes = b""
+        self.result_type: Any = Any
         self.error: AworkerError | None = None
         self.started = False
         """Whether the child has read it."""
@@ -229,7 +231,7 @@ class Pool:
         on_progress: ProgressSink,
         timeout_s: float | None = None,
     ) -> Any:
-        """Run ``function(*args, context)`` in a child and return its result, decoded.
+        """Run ``function(*args, context)`` in a child and return its result, decoded (a `Retry` as one).
 
         ``function`` is a module-level function or ``"package.module:qualname"``, never taken from a task. Level 0 goes
         first. With an ``args_type`` the child converts the first argument to what the function's first parameter is
@@ -266,7 +268,7 @@ class Pool:
         if call.error is not None:
             raise call.error
         try:
-            return msgspec.msgpack.decode(call.result)
+            return msgspec.msgpack.decode(call.result, type=call.result_type)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
             raise HandlerRaised(f"the result cannot be read: {error}") from error
 
@@ -420,8 +422,9 @@ class Pool:
             self._loop.call_soon(call.on_progress, update.stage, update.message, update.data, update.fraction)
         elif kind is Kind.STARTED:
             call.started = True
-        elif kind is Kind.RESULT:
+        elif kind in (Kind.RESULT, Kind.RETRY):
             call.result = body
+            call.result_type = Retry if kind is Kind.RETRY else Any
             self._answer(child, None)
         elif kind is Kind.FAILURE:
             self._answer(child, _error(msgspec.msgpack.decode(body, type=Failure)))

@@ -69,7 +69,10 @@ class _Server:
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is self._control:
-                    request, descriptors, _, _ = socket.recv_fds(self._control, REQUEST_BYTES, 2)
+                    try:
+                        request, descriptors, _, _ = socket.recv_fds(self._control, REQUEST_BYTES, 2)
+                    except ConnectionResetError:  # the worker closed it with something unread
+                        request, descriptors = b"", []
                     if len(request) < REQUEST_BYTES or len(descriptors) != 2:
                         self._end()
                         return
