@@ -126,6 +126,11 @@ class LeasedQueue:
         """Whether every list was found empty and nothing runs."""
         return self.lane.is_idle
 
+    @property
+    def round_trips(self) -> int:
+        """Commits answered so far."""
+        return self.lane.round_trips
+
     def audit(self) -> None:
         """Compare this worker's leases in Redis with what it runs."""
         self.lane.audit()

@@ -50,6 +50,8 @@ class PlainQueue:
         self._free: list[Link] = []
         self._popping: dict[Link, int] = {}
         self._taken = 0
+        self.round_trips = 0
+        """Pops and writes answered so far."""
         self._draining = False
         self._found_nothing = False
 
@@ -76,6 +78,7 @@ class PlainQueue:
                 finally:
                     self._popping.pop(link, None)
                 self.health.up()
+                self.round_trips += 1
                 if reply is not None:
                     return self._lease(reply[0].decode(), reply[1])
             return None
@@ -190,6 +193,7 @@ class PlainQueue:
                     self.health.down(str(error))
                     await backoff.wait()
                     continue
+                self.round_trips += 1
                 for _ in batch:
                     self._writes.popleft()
                 for reply in replies:

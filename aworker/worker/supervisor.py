@@ -67,6 +67,8 @@ class Supervisor:
         self._draining = anyio.Event()
         self._hurry = anyio.Event()
         self._started = False
+        self.round_trips = 0
+        """Commits answered, known after `run`."""
         self._type_limits: dict[str, int] = {}
 
     async def run(self) -> None:
@@ -143,6 +145,7 @@ class Supervisor:
                     if self._on_ready is not None:
                         self._on_ready()
                 logger.info(f"Worker {self.worker_id} has drained")
+                self.round_trips = queue.round_trips
                 side.cancel_scope.cancel()
             finally:
                 with anyio.CancelScope(shield=True):

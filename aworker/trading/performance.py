@@ -1,0 +1,135 @@
+"""What an equity curve is worth: returns, risk, and ratios of the two.
+
+Every function is pure, takes numpy arrays and gives a float that is NaN where the figure is undefined (`measure` gives
+None instead, for JSON). Returns are fractions a bar; equity is in units of the starting capital. The formulas are
+those of the empyrical library with a risk-free rate of 0, unless a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+TRADING_DAYS_PER_YEAR = 252
+SESSION_MINUTES = 390
+"""Of a day on the US exchanges."""
+
+_DAY_S = 86_400
+_ZERO = 1e-14
+_CURVE_POINTS = 200
+
+
+def periods_per_year(bar_s: int, timestamp: NDArray[np.int64]) -> float:
+    """Return how many bars of ``bar_s`` seconds a year has.
+
+    A market that trades on Saturdays is open round the clock: 365 days of 24 hours. Any other has 252 days of 390
+    minutes: 252 for daily bars, 252 x 390 for minutes, 252 x 6.5 for hours, 52 for weeks.
+    """
+    if bar_s >= 7 * _DAY_S:
+        return 52.0 * 7 * _DAY_S / bar_s
+    # 1970-01-01 was a Thursday, so Saturdays are days 2, 9, 16, ...
+    if np.any(timestamp // _DAY_S % 7 == 2):
+        return 365.0 * _DAY_S / bar_s
+    if bar_s >= _DAY_S:
+        return float(TRADING_DAYS_PER_YEAR) * _DAY_S / bar_s
+    return TRADING_DAYS_PER_YEAR * SESSION_MINUTES * 60 / bar_s
+
+
+def returns_of(equity: Floats) -> Floats:
+    """Return the n - 1 returns between n values; NaN or infinite after a value of 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return equity[1:] / equity[:-1] - 1.0
+
+
+def total_return(equity: Floats) -> float:
+    """Return last / first - 1; NaN without values."""
+    return float(equity[-1] / equity[0] - 1.0) if len(equity) else math.nan
+
+
+def annual_return(equity: Floats, periods: float) -> float:
+    """Return the compound growth a year; NaN below two values."""
+    if len(equity) < 2:
+        return math.nan
+    try:
+        # Not numpy's power, which warns where it should raise.
+        return math.pow(equity[-1] / equity[0], periods / (len(equity) - 1)) - 1.0
+    except OverflowError:
+        return math.nan
+
+
+def volatility(returns: Floats, periods: float) -> float:
+    """Return the yearly standard deviation (n - 1 degrees of freedom); NaN below two returns."""
+    return float(np.std(returns, ddof=1) * math.sqrt(periods)) if len(returns) > 1 else math.nan
+
+
+def sharpe_ratio(returns: Floats, periods: float) -> float:
+    """Return mean / standard deviation, a year; NaN below two returns or where they do not vary."""
+    if len(returns) < 2:
+        return math.nan
+    deviation = float(np.std(returns, ddof=1))
+    return float(np.mean(returns)) / deviation * math.sqrt(periods) if deviation > _ZERO else math.nan
+
+
+def sortino_ratio(returns: Floats, periods: float) -> float:
+    """Return the yearly mean / the yearly root mean square of the losses; NaN without a loss."""
+    if len(returns) < 2:
+        return math.nan
+    downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
+    return float(np.mean(returns)) / downside * math.sqrt(periods) if downside > _ZERO else math.nan
+
+
+def drawdowns(equity: Floats) -> Floats:
+    """Return how far each value stands below the highest before it: a fraction, 0 or negative."""
+    return equity / np.maximum.accumulate(equity) - 1.0
+
+
+def max_drawdown(equity: Floats) -> tuple[float, int]:
+    """Return the deepest drawdown (0 or negative) and the longest time below a former high, in bars."""
+    if not len(equity):
+        return math.nan, 0
+    below = drawdowns(equity)
+    at_high = np.flatnonzero(below == 0.0)
+    # The run that has not recovered yet ends with the data.
+    longest = int(np.max(np.diff(np.append(at_high, len(equity))))) - 1
+    return float(np.min(below)), longest
+
+
+def calmar_ratio(equity: Floats, periods: float) -> float:
+    """Return the annual return / the size of the maximum drawdown; NaN without a drawdown."""
+    deepest, _ = max_drawdown(equity)
+    return annual_return(equity, periods) / -deepest if deepest < 0 else math.nan
+
+
+def measure(equity: Floats, periods: float) -> dict[str, Any]:
+    """Return the figures of a curve as JSON-like values: None where one is undefined."""
+    returns = returns_of(equity)
+    deepest, longest = max_drawdown(equity)
+    return {
+        "total_return": finite(total_return(equity)),
+        "annual_return": finite(annual_return(equity, periods)),
+        "volatility": finite(volatility(returns, periods)),
+        "sharpe_ratio": finite(sharpe_ratio(returns, periods)),
+        "sortino_ratio": finite(sortino_ratio(returns, periods)),
+        "calmar_ratio": finite(calmar_ratio(equity, periods)),
+        "max_drawdown": finite(deepest),
+        "max_drawdown_bars": longest,
+    }
+
+
+def sample_curve(timestamp: NDArray[np.int64], equity: Floats, points: int = _CURVE_POINTS) -> list[list[Any]]:
+    """Return at most ``points`` evenly spaced [epoch s, equity] pairs, the first and the last among them."""
+    if len(equity) <= points:
+        places = np.arange(len(equity))
+    else:
+        places = np.round(np.linspace(0, len(equity) - 1, points)).astype(np.int64)
+    return [[int(timestamp[place]), finite(equity[place])] for place in places]
+
+
+def finite(number: float | np.float64) -> float | None:
+    """Return a plain float, None for NaN and the infinities: JSON has no word for them."""
+    return float(number) if math.isfinite(number) else None

@@ -1,0 +1,136 @@
+"""The figures of an equity curve: by hand, against other libraries' numbers, and where they are undefined."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from aworker.trading.backtest import simulate
+from aworker.trading.bars import BarStore
+from aworker.trading.performance import (
+    annual_return,
+    calmar_ratio,
+    drawdowns,
+    finite,
+    max_drawdown,
+    measure,
+    periods_per_year,
+    returns_of,
+    sample_curve,
+    sharpe_ratio,
+    sortino_ratio,
+    total_return,
+    volatility,
+)
+from aworker.trading.rules import compile_program
+from aworker.trading.rules.evaluate import evaluate
+from aworker.trading.strategy import Rules
+from tests.fixtures.market import DAY_S, START_S
+
+FIGURES = json.loads((Path(__file__).parents[1] / "fixtures" / "engine_figures.json").read_text())
+CASES = [pytest.param(case, id=case["name"]) for case in FIGURES["cases"]]
+CURVE = np.array([1.0, 1.1, 0.99, 1.2, 1.08, 1.08, 1.3])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_figures_agree_with_empyrical(case: dict[str, Any]) -> None:
+    rules = msgspec.convert(case["rules"], Rules)
+    bars = BarStore().load(case["symbol"], "1d")
+    signals = evaluate(compile_program(rules.entry, rules.exit), bars)
+    made = simulate(bars, signals.entry, signals.exit, rules.risk, "cycle", case["commission"], case["slippage"])
+
+    figures = measure(made.equity, 252.0)
+
+    for name, expected in case["empyrical"].items():
+        assert figures[name] == pytest.approx(expected, rel=1e-9, abs=1e-12), name
+
+
+def test_returns_and_drawdowns_by_hand() -> None:
+    assert returns_of(CURVE)[:2] == pytest.approx([0.1, -0.1])
+    assert total_return(CURVE) == pytest.approx(0.3)
+    assert annual_return(CURVE, 12.0) == pytest.approx(1.3**2 - 1)
+    assert drawdowns(CURVE) == pytest.approx([0, 0, -0.1, 0, -0.1, -0.1, 0])
+    assert max_drawdown(CURVE)[0] == pytest.approx(-0.1)
+    assert calmar_ratio(CURVE, 12.0) == pytest.approx((1.3**2 - 1) / 0.1)
+
+
+def test_risk_by_hand() -> None:
+    returns = np.array([0.01, -0.02, 0.03])
+
+    assert volatility(returns, 4.0) == pytest.approx(2 * np.std(returns, ddof=1))
+    assert sharpe_ratio(returns, 4.0) == pytest.approx(2 * np.mean(returns) / np.std(returns, ddof=1))
+    assert sortino_ratio(returns, 4.0) == pytest.approx(2 * np.mean(returns) / math.sqrt(0.02**2 / 3))
+
+
+@pytest.mark.parametrize(
+    "curve, bars",
+    [([1, 2, 3], 0), ([1, 2, 1, 2, 1, 1, 1, 3], 3), ([3, 2, 2], 2), ([1], 0), ([1, 0.9, 1.1, 1.0, 1.0, 1.0], 3)],
+)
+def test_the_length_of_a_drawdown_counts_bars_below_the_high(curve: list[float], bars: int) -> None:
+    assert max_drawdown(np.array(curve, np.float64))[1] == bars
+
+
+def test_what_is_undefined_is_none() -> None:
+    flat = measure(np.ones(10), 252.0)
+    rising = measure(np.array([1.0, 1.1, 1.3, 1.4]), 252.0)
+    single = measure(np.ones(1), 252.0)
+
+    assert (flat["sharpe_ratio"], flat["sortino_ratio"], flat["calmar_ratio"]) == (None, None, None)
+    assert (flat["total_return"], flat["volatility"], flat["max_drawdown"]) == (0.0, 0.0, 0.0)
+    assert rising["sortino_ratio"] is None
+    assert rising["calmar_ratio"] is None
+    assert rising["sharpe_ratio"] > 0
+    assert (single["annual_return"], single["volatility"], single["total_return"]) == (None, None, 0.0)
+
+
+def test_growth_that_no_float_holds_is_none() -> None:
+    assert measure(np.array([1.0, 1e9]), 98_280.0)["annual_return"] is None
+
+
+def test_no_curve_at_all_has_no_figures() -> None:
+    assert math.isnan(total_return(np.empty(0)))
+    assert math.isnan(max_drawdown(np.empty(0))[0])
+
+
+@pytest.mark.parametrize(
+    "bar_s, first_day, periods",
+    [
+        (DAY_S, 0, 252),
+        (60, 0, 252 * 390),
+        (3600, 0, 252 * 6.5),
+        (7 * DAY_S, 0, 52),
+        (DAY_S, 3, 365),
+        (3600, 3, 365 * 24),
+        (60, 3, 365 * 24 * 60),
+    ],
+)
+def test_a_year_has_as_many_bars_as_its_market_is_open(bar_s: int, first_day: int, periods: float) -> None:
+    # The start is a Wednesday: three days on is a Saturday.
+    timestamp = np.array([START_S + first_day * DAY_S, START_S + 5 * DAY_S])
+
+    assert periods_per_year(bar_s, timestamp) == pytest.approx(periods)
+
+
+@pytest.mark.parametrize("count", [1, 2, 199, 200, 201, 5_000])
+def test_a_sampled_curve_keeps_its_ends_and_its_bound(count: int) -> None:
+    equity = np.linspace(1.0, 2.0, count)
+
+    points = sample_curve(START_S + DAY_S * np.arange(count), equity)
+
+    assert len(points) == min(count, 200)
+    assert points[0] == [START_S, 1.0]
+    assert points[-1] == [START_S + DAY_S * (count - 1), equity[-1]]
+    assert all(earlier[0] < later[0] for earlier, later in itertools.pairwise(points))
+    assert all(type(instant) is int and type(value) is float for instant, value in points)
+
+
+def test_finite_gives_plain_floats_or_none() -> None:
+    assert [finite(number) for number in (1.5, math.nan, math.inf, -math.inf)] == [1.5, None, None, None]
+    assert type(finite(np.float64(2))) is float
