@@ -197,10 +197,9 @@ def write_garbage(context: Context) -> None:
     time.sleep(60)
 
 
-def close_sockets(path: str, context: Context) -> None:
+def close_sockets(context: Context) -> None:
     for fd in sockets():
         os.close(fd)
-    time.sleep(60)
 
 
 def forget_a_process(context: Context) -> int:

@@ -173,8 +173,8 @@ class _PendingCall:
         self.error: AworkerError | None = None
         self.started = False
         """Whether the child has read it."""
-        self.moved = False
-        """Whether an earlier child died before it had read the call."""
+        self.moves = 0
+        """How many children have died before they had read the call."""
         self.stopping = False
         self.timer: asyncio.TimerHandle | None = None
 
@@ -454,8 +454,8 @@ class Pool:
         self._forget(child)
         if call is None:
             pass
-        elif not call.started and not call.stopping and not call.moved and not child.cause:
-            call.moved = True
+        elif not call.started and not call.stopping and not child.cause and call.moves <= self._size:
+            call.moves += 1
             call.child = None
             if call.timer is not None:
                 call.timer.cancel()
