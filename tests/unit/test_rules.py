@@ -75,6 +75,8 @@ def test_a_score_is_accepted(text: str) -> None:
         ("rsi(close, windw=3) > 5", 12, "window"),
         ("bollinger(close) > 3", 1, "bollinger_upper"),
         ("macd(close, 26, 12) > 3", 1, "macd(close, 12, 26, 9)"),
+        ("macd(close, 12, 12) > 3", 1, "macd(close, 12, 26, 9)"),
+        ("  \n close > opem", 13, "open"),
         ("rsi(close", 4, ")"),
         ("rsi(close)", 1, "rsi(close) > 0"),
         ("close > 1 and volume", 15, "volume > 0"),
@@ -177,6 +179,22 @@ def test_a_score_must_be_a_number() -> None:
 def test_a_rule_that_is_too_much_is_refused(text: str) -> None:
     with pytest.raises(RuleError, match=r"nested at most|at most 500 words|at most 2000 characters|at most 400 steps"):
         parse_rule(text, "condition")
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [("+".join(["close"] * 60) + " > 1", 1), ("(" * 60 + "close > 1" + ")" * 60, 51), ("not " * 60 + "close > 1", 201)],
+)
+def test_a_rule_is_nested_fifty_deep_at_most(text: str, column: int) -> None:
+    with pytest.raises(RuleError, match="nested at most 50 deep") as raised:
+        parse_rule(text, "condition")
+
+    assert raised.value.column == column
+
+
+def test_a_long_rule_within_the_limits_is_accepted() -> None:
+    parse_rule(" and ".join(f"close > sma(close, {window})" for window in range(2, 45)), "condition")
+    parse_rule(" + ".join(["close"] * 45), "score")
 
 
 def test_look_back_of_nested_windows_adds_up_to_a_limit() -> None:

@@ -305,6 +305,36 @@ def test_fewer_bars_than_the_look_back_give_no_signal(text: str, count: int) -> 
     assert entry(text, market(count)) == [False] * count
 
 
+def test_a_window_of_bars_that_stand_still_has_them_for_average() -> None:
+    assert entry("close != sma(close, 3)", still(3)) == [False] * 3
+    assert entry("close != sma(close, 3)", closes(5, 0.1, 0.1, 0.1)) == [False, False, True, False]
+
+
+def test_rsi_is_defined_while_one_move_of_its_window_is_left() -> None:
+    values = score("rsi(close, 2)", closes(1, 2, 2, 2))
+
+    np.testing.assert_allclose(values, [NAN, NAN, 100, NAN])
+
+
+def test_adx_of_a_steady_climb_is_a_hundred() -> None:
+    close = np.arange(100.0, 160.0)
+    bars = Bars(close, close + 1, close - 1, close, close)
+
+    assert score("adx(14)", bars)[27:] == pytest.approx(100)
+
+
+def test_a_value_missing_in_one_series_alone_is_missing_in_the_bar() -> None:
+    whole = market(100)
+    low = np.where(np.arange(100) == 60, NAN, whole.low)
+
+    values = score("atr(14)", replace(whole, low=low))
+
+    assert np.isnan(values[60])
+    np.testing.assert_array_equal(
+        np.delete(values, 60), score("atr(14)", whole.every(lambda each: np.delete(each, 60)))
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -346,7 +376,12 @@ def test_a_halted_symbol_lies_on_its_average() -> None:
     moving = market(100)
     halted = moving.every(lambda each: np.concatenate([each, np.full(60, moving.close[-1])]))
 
-    for text in ("close != sma(close, 20)", "close != wma(close, 20)", "close != bollinger_upper(close, 20)"):
+    for text in (
+        "close != sma(close, 20)",
+        "close != wma(close, 20)",
+        "close != bollinger_upper(close, 20)",
+        "stddev(close * 10000, 20) > 0",
+    ):
         assert not any(entry(text, halted)[119:])
 
 

@@ -147,7 +147,11 @@ def _over_defined(indicator: Callable[..., Numbers]) -> Callable[..., Numbers]:
         undefined = np.isnan(series[0])
         for other in series[1:]:
             undefined |= np.isnan(other)
-        if not np.count_nonzero(undefined):
+        gaps = np.count_nonzero(undefined)
+        # TA-Lib before 0.8.2 writes outside an empty array.
+        if gaps == undefined.size:
+            return np.full(undefined.size, np.nan)
+        if not gaps:
             return _finite(indicator(*series, *windows))
         defined = ~undefined
         values = np.full(defined.size, np.nan)
@@ -167,8 +171,8 @@ def _unmoved(series: Numbers, bars: int) -> Booleans | None:
 
 
 def _scaled_up(first: float) -> float:
-    # TA-Lib takes a variance or an average move below 1e-14 for none, which coins at a millionth of a dollar reach.
-    # A power of two changes no digit; the first value decides, because it is the same however many bars follow.
+    # TA-Lib before 0.8 takes a variance or an average move below 1e-14 for none, and coins at a millionth of a dollar
+    # lie there. A power of two changes no digit, and the first value is the same however many bars follow.
     return 2.0 ** min(-math.frexp(first)[1], 100) if 0.0 < abs(first) < 1.0 else 1.0
 
 
@@ -192,16 +196,14 @@ def _wma(series: Numbers, window: int) -> Numbers:
 def _ema(series: Numbers, window: int) -> Numbers:
     average = talib.EMA(series, window)
     # Only its start is a sum.
-    moved = series != series[:1]
+    moved = series != series[0]
     still = int(moved.argmax()) if moved.any() else series.size
     if still >= window:
-        average[window - 1 : still] = series[:1]
+        average[window - 1 : still] = series[0]
     return average
 
 
 def _stddev(series: Numbers, window: int) -> Numbers:
-    if not series.size:
-        return series
     scale = _scaled_up(series[0])
     deviation = talib.STDDEV(series * scale, window) / scale
     unmoved = _unmoved(series, window)
@@ -211,8 +213,6 @@ def _stddev(series: Numbers, window: int) -> Numbers:
 
 
 def _rsi(series: Numbers, window: int) -> Numbers:
-    if not series.size:
-        return series
     index = talib.RSI(series * _scaled_up(series[0]), window)
     unmoved = _unmoved(series, window + 1)
     if unmoved is not None:
@@ -221,8 +221,6 @@ def _rsi(series: Numbers, window: int) -> Numbers:
 
 
 def _adx(high: Numbers, low: Numbers, close: Numbers, window: int) -> Numbers:
-    if not close.size:
-        return close
     scale = _scaled_up(close[0])
     high, low, close = high * scale, low * scale, close * scale
     index = talib.ADX(high, low, close, window)
