@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{0,9}))?)?\s*(?:([Zz])|([+-])(\d\d):?(\d\d)?)?"
@@ -16,8 +17,13 @@ def now_s() -> float:
 
 def rfc3339(instant_s: float | None = None) -> str:
     """Format epoch seconds (default: now) as UTC RFC 3339 with microseconds and ``Z``."""
-    moment = datetime.fromtimestamp(time.time() if instant_s is None else instant_s, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+    whole, microseconds = divmod(time.time_ns() // 1_000 if instant_s is None else round(instant_s * 1e6), 1_000_000)
+    return f"{_to_the_second(whole)}.{microseconds:06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _to_the_second(epoch_s: int) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_rfc3339(text: str) -> float | None:

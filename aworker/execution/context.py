@@ -27,7 +27,7 @@ class Offload(Protocol):
 class Context:
     """One delivery of one task, seen by its handler."""
 
-    __slots__ = ("_is_cancelled", "_offload", "_progress", "delivery", "lease_id", "logger", "task_id", "task_type")
+    __slots__ = ("_is_cancelled", "_logger", "_offload", "_progress", "delivery", "lease_id", "task_id", "task_type")
 
     def __init__(
         self,
@@ -47,10 +47,15 @@ class Context:
         """Times the task was handed out, from 1."""
         self.lease_id = lease_id
         """The fencing token of this delivery: larger than that of every earlier one."""
-        self.logger = logger
+        self._logger = logger
         self._progress = progress
         self._is_cancelled = is_cancelled
         self._offload = offload
+
+    @property
+    def logger(self) -> loguru.Logger:
+        """A logger whose lines carry the task's id."""
+        return self._logger.bind(task_id=self.task_id, task_type=self.task_type)
 
     @property
     def cancelled(self) -> bool:

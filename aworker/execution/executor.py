@@ -128,7 +128,7 @@ class Executor:
             task_type=run.task.task_type,
             delivery=run.lease.delivery,
             lease_id=run.lease.lease_id,
-            logger=logger.bind(task_id=run.task.task_id, task_type=run.task.task_type),
+            logger=logger,
             progress=progress,
             is_cancelled=lambda: run.is_stopped,
             offload=offload,

@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from hiredis import pack_command
 from loguru import logger
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.asyncio.retry import Retry
@@ -123,7 +124,8 @@ class Link:
                 self.connects += 1
             self._dropped = False
             self._reading = asyncio.current_task()
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            packed = [pack_command(tuple(command)) for command in commands]
+            await connection.send_packed_command(packed, check_health=False)
             replies: list[Any] = []
             for _ in commands:
                 try:

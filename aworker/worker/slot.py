@@ -7,6 +7,7 @@ from typing import Any
 
 from loguru import logger
 
+from aworker.clock import now_s
 from aworker.config import LiveConfig
 from aworker.errors import AworkerError, TaskInvalid, UnknownTaskType
 from aworker.execution.executor import Executor, Run
@@ -58,6 +59,10 @@ class Slot:
                 UnknownTaskType(f"task_type must be one of {known}, was {task.task_type!r}; add a handler for it"),
             )
             return
+        expired = self._expired(task)
+        if expired is not None:
+            self._queue.settle(lease, expired, 0.0, lambda done, final: _log_end(lease, task, final, 0.0, done))
+            return
         if lease.duplicate_of and self._live.value.task(task.task_type).duplicates == "drop":
             reason = await self._queue.duplicate_reason(lease, task)
             if reason is not None:
@@ -80,6 +85,19 @@ class Slot:
         if isinstance(outcome, Lost):
             outcome = Returned("its lease was lost", counted=False)  # refused by the fence: written nowhere
         self._queue.settle(lease, outcome, elapsed_s, lambda done, final: _log_end(lease, task, final, elapsed_s, done))
+
+    def _expired(self, task: Task) -> Failed | None:
+        expires_s = self._live.value.task(task.task_type).expires_s
+        if not expires_s or (created_at_s := task.created_at_s) is None:
+            return None
+        waited_s = now_s() - created_at_s
+        if waited_s <= expires_s:
+            return None
+        return Failed(
+            f"{task.task_type} must start within {expires_s:g} s of its created_at, waited {waited_s:.0f} s; "
+            "send it again if it is still wanted",
+            "Expired",
+        )
 
     def _reject(self, lease: Lease, error: TaskInvalid | AworkerError | None) -> None:
         outcome = Rejected(str(error), type(error).__name__)

@@ -56,12 +56,14 @@ class Supervisor:
         preload: tuple[str, ...] = (),
         burst: bool = False,
         on_ready: Callable[[], Any] | None = None,
+        expects_more: Callable[[], bool] = lambda: False,
     ) -> None:
         self._live = live
         self._registry = registry
         self._preload = preload
         self._burst = burst
         self._on_ready = on_ready
+        self._expects_more = expects_more
         self.worker_id = new_worker_id()
         self._runs: dict[int, Run] = {}
         self._draining = anyio.Event()
@@ -195,7 +197,7 @@ class Supervisor:
         while True:
             if isinstance(queue, PlainQueue):
                 await queue.look_for_idleness()
-            is_idle = queue.is_idle and not self._runs
+            is_idle = queue.is_idle and not self._runs and not self._expects_more()
             if is_idle and idle_before:
                 self.drain()
                 return

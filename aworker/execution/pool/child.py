@@ -142,7 +142,7 @@ def _context(task: TaskInfo, progress: Callable[..., None], is_cancelled: Callab
         task_type=task.task_type,
         delivery=task.delivery,
         lease_id=task.lease_id,
-        logger=logger.bind(task_id=task.task_id, task_type=task.task_type),
+        logger=logger,
         progress=progress,
         is_cancelled=is_cancelled,
     )

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from aworker.config import Config, load_config
+from aworker.errors import ConfigError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "aworker.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_nothing_at_all_gives_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert load_config(environment={}) == Config()
+
+
+def test_environment_overrides_the_file_and_flags_override_both(tmp_path: Path) -> None:
+    path = write(tmp_path, "[worker]\nslots = 3\ndrain_timeout_s = 3\n[redis]\nurl = 'redis://a:1/0'\n")
+    environment = {
+        "AWORKER_WORKER__SLOTS": "4",
+        "AWORKER_REDIS__URL": "redis://b:2/0",
+        "AWORKER_TASKS__X__RETRIES": "2",
+    }
+
+    config = load_config(path, environment=environment, flags={"worker": {"slots": 5}})
+
+    assert (config.worker.slots, config.worker.drain_timeout_s) == (5, 3)
+    assert config.redis.url == "redis://b:2/0"
+    assert config.task("x").retries == 2
+
+
+def test_a_text_field_takes_the_environments_value_as_it_stands() -> None:
+    config = load_config(environment={"AWORKER_LLM__BASE_URL": "5", "AWORKER_LLM__MODEL": "7"})
+
+    assert (config.llm.base_url, config.llm.model) == ("5", "7")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[worker]\nslots = 'many'", "worker.slots must be `int`, is `str`, was 'many'"),
+        ("[worker]\nslot = 1", "worker.slot must be a known field"),
+        ("[wroker]\nslots = 1", "wroker must be a known field"),
+        ("[worker]\nslots = 0", "worker.slots must be 1 to 10000, was 0"),
+        ("[worker]\nlease_ttl_s = 1.5", r"worker.lease_ttl_s must be > 2 \* renew_interval_s, was 1.5; use at least 5"),
+        ("[worker]\nreserved = {vip = 1}", "worker.reserved.vip must be the label of a level"),
+        ("[[queues]]\nname = 'a'\nlabel = 3", r"queues\[0\].label must be `str`, is `int`, was 3"),
+        ("[[queues]]\nname='a'\nlabel='x'\n[[queues]]\nname='a'\nlabel='y'", "queues.name must be different"),
+        ("[[queues]]\nname='a\"'\nlabel='x'", r"queues\[0\].name must be printable"),
+        ("[tasks.backtest]\ntimeout_s = -1", "tasks.backtest.timeout_s must be >= 0, was -1"),
+        ("[worker]\ndelivery = 'never'", "worker.delivery must be"),
+        ("= 3", "the file must be TOML"),
+        ("worker = 3", "worker must be `object`"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_path_rule_and_value(tmp_path: Path, text: str, words: str) -> None:
+    path = write(tmp_path, text)
+
+    with pytest.raises(ConfigError, match=f"{path}: .*{words}"):
+        load_config(path, environment={})
+
+
+def test_a_missing_file_that_was_asked_for_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.toml"):
+        load_config(tmp_path / "nowhere.toml", environment={})
+
+
+def test_a_secret_url_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(tmp_path, "[redis]\nurl = ['redis://:hunter2@h/0']"), environment={})
+
+    assert "hunter2" not in str(raised.value)
+
+
+def test_reserved_slots_are_at_most_a_quarter() -> None:
+    def reserved(slots: int) -> tuple[int, ...]:
+        return load_config(environment={}, flags={"worker": {"slots": slots}}).reserved_slots
+
+    assert [reserved(slots) for slots in (16, 8, 4, 3, 1)] == [(2, 0), (2, 0), (1, 0), (0, 0), (0, 0)]
