@@ -162,8 +162,13 @@ class Lane:
         self._audit = True
         self._wake.set()
 
-    def resize(self) -> None:
-        """Look again: the number of slots or a limit has changed."""
+    def resize(self, surplus: int) -> None:
+        """Look again: the number of slots or a limit has changed; ``surplus`` of those who wait get None."""
+        while surplus > 0 and self._waiting:
+            future = self._waiting.pop()
+            if not future.done():
+                future.set_result(None)
+                surplus -= 1
         for level in self.admission.levels:
             if level.known == "passed":
                 level.known = "more"

@@ -135,9 +135,9 @@ class LeasedQueue:
         """Compare this worker's leases in Redis with what it runs."""
         self.lane.audit()
 
-    def resize(self) -> None:
-        """Look again: slots or limits have changed."""
-        self.lane.resize()
+    def resize(self, surplus: int) -> None:
+        """Look again: slots or limits have changed; ``surplus`` of the slots that wait get None."""
+        self.lane.resize(surplus)
 
     # For the side loops.
 

@@ -176,8 +176,8 @@ class PlainQueue:
     def audit(self) -> None:
         """Do nothing: there are no leases."""
 
-    def resize(self) -> None:
-        """Do nothing: each slot asks for itself."""
+    def resize(self, surplus: int) -> None:
+        """Do nothing: a slot too many ends when its pop does."""
 
     async def run(self) -> None:
         """Send what is written, in order, until cancelled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from loguru import logger
@@ -29,17 +30,24 @@ class Slot:
     """
 
     def __init__(
-        self, live: LiveConfig, queue: Queue, registry: Registry, executor: Executor, runs: dict[int, Run]
+        self,
+        live: LiveConfig,
+        queue: Queue,
+        registry: Registry,
+        executor: Executor,
+        runs: dict[int, Run],
+        is_surplus: Callable[[], bool],
     ) -> None:
         self._live = live
         self._queue = queue
         self._registry = registry
         self._executor = executor
         self._runs = runs
+        self._is_surplus = is_surplus
 
     async def run(self) -> None:
-        """Work until there is nothing more to claim."""
-        while True:
+        """Work until there is nothing more to claim, or there are more slots than configured."""
+        while not self._is_surplus():
             lease = await self._queue.claim()
             if lease is None:
                 return

@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -25,6 +26,7 @@ from aworker.errors import ConfigError
 from aworker.execution.executor import Executor, Run
 from aworker.execution.pool.parent import LogRecord, Pool, PoolSettings, open_pool
 from aworker.execution.registry import Registry
+from aworker.logs import configure_logs
 from aworker.outcome import Returned
 from aworker.queues import Queue
 from aworker.queues.leased import LeasedQueue, open_leased_queue
@@ -33,6 +35,7 @@ from aworker.worker.heartbeat import Heartbeat
 from aworker.worker.monitor import Monitor
 from aworker.worker.periodic import every
 from aworker.worker.reaper import Reaper
+from aworker.worker.reload import LOOK_INTERVAL_S, Reload
 from aworker.worker.slot import Slot
 
 TICK_S = 0.25
@@ -57,6 +60,8 @@ class Supervisor:
         burst: bool = False,
         on_ready: Callable[[], Any] | None = None,
         expects_more: Callable[[], bool] = lambda: False,
+        config_path: Path | None = None,
+        load: Callable[[], Config] | None = None,
     ) -> None:
         self._live = live
         self._registry = registry
@@ -64,6 +69,7 @@ class Supervisor:
         self._burst = burst
         self._on_ready = on_ready
         self._expects_more = expects_more
+        self._reload = Reload(live, config_path, load or (lambda: live.value), self._apply)
         self.worker_id = new_worker_id()
         self._runs: dict[int, Run] = {}
         self._draining = anyio.Event()
@@ -72,6 +78,10 @@ class Supervisor:
         self.round_trips = 0
         """Commits answered, known after `run`."""
         self._type_limits: dict[str, int] = {}
+        self._slots = 0
+        self._start_slot: Callable[[], None] = lambda: None
+        self._queue: Queue | None = None
+        self._pool: Pool | None = None
 
     async def run(self) -> None:
         """Serve until drained. Raises ConfigError when the server cannot be used."""
@@ -91,26 +101,19 @@ class Supervisor:
 
     async def _serve(self, starting: anyio.CancelScope) -> None:
         config = self._live.value
-        processes = config.pool.processes or len(os.sched_getaffinity(0))
-        self._set_limits(processes)
+        self._set_limits()
         async with AsyncExitStack() as stack:
             queue = await stack.enter_async_context(self._open_queue())
             await _check_server(queue, config)
             pool = None
             if any(handler.uses_pool for handler in self._registry):
-                settings = PoolSettings(
-                    processes=processes,
-                    max_tasks_per_child=config.pool.max_tasks_per_child,
-                    max_child_memory_bytes=config.pool.max_child_memory_bytes,
-                    stop_grace_s=config.pool.stop_grace_s,
-                    preload=self._preload,
-                    log_level=config.logging.level,
-                )
+                settings = _pool_settings(config, self._preload)
                 pool = await stack.enter_async_context(open_pool(settings, log=_log_record))
             self._started = True
             await self._work(queue, pool)
 
     async def _work(self, queue: Queue, pool: Pool | None) -> None:
+        self._queue, self._pool = queue, pool
         executor = Executor(self._live, pool)
         reaper = Reaper(self._live, queue) if isinstance(queue, LeasedQueue) else None
         async with anyio.create_task_group() as side:
@@ -133,11 +136,17 @@ class Supervisor:
                     side.start_soon(reaper.run)
                     side.start_soon(reaper.put_back_delayed)
                 side.start_soon(self._drain_when_told, queue)
+                side.start_soon(every, lambda: LOOK_INTERVAL_S, self._reload.look)
                 if self._burst:
                     side.start_soon(self._drain_when_idle, queue)
                 async with anyio.create_task_group() as slots:
-                    for _ in range(self._live.value.worker.slots):
-                        slots.start_soon(Slot(self._live, queue, self._registry, executor, self._runs).run)
+                    slot = Slot(self._live, queue, self._registry, executor, self._runs, self._is_surplus)
+
+                    def start_slot() -> None:
+                        slots.start_soon(self._run_slot, slot)
+
+                    self._start_slot = start_slot
+                    self._top_up()
                     await anyio.lowlevel.checkpoint()
                     heartbeat.ready()
                     logger.info(
@@ -162,11 +171,41 @@ class Supervisor:
             async with open_plain_queue(self._live, self.worker_id) as plain:
                 yield plain
 
+    # Slots, as many as configured.
+
+    async def _run_slot(self, slot: Slot) -> None:
+        try:
+            await slot.run()
+        finally:
+            self._slots -= 1
+        self._top_up()
+
+    def _top_up(self) -> None:
+        while self._slots < self._live.value.worker.slots and not self._draining.is_set():
+            self._slots += 1
+            self._start_slot()
+
+    def _is_surplus(self) -> bool:
+        return self._slots > self._live.value.worker.slots
+
+    def _apply(self, old: Config, new: Config) -> None:
+        if new.logging != old.logging:
+            configure_logs(new.logging)
+        self._set_limits()
+        if self._pool is not None:
+            self._pool.reconfigure(_pool_settings(new, self._preload))
+        if self._queue is not None:
+            self._queue.resize(max(0, self._slots - new.worker.slots))
+            self._top_up()
+
     # Ending.
 
     async def _watch_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
+                if number == signal.SIGHUP:
+                    self._reload.reload()
+                    continue
                 if self._draining.is_set():
                     logger.info(f"{signal.Signals(number).name} again: not waiting for {len(self._runs)} running tasks")
                 else:
@@ -209,8 +248,9 @@ class Supervisor:
     def _limits(self) -> Mapping[str, int]:
         return self._type_limits
 
-    def _set_limits(self, processes: int) -> None:
+    def _set_limits(self) -> None:
         limits: dict[str, int] = {}
+        processes = _processes(self._live.value)
         for handler in self._registry:
             limit = self._live.value.task(handler.task_type).max_concurrent
             if limit is None:
@@ -218,6 +258,21 @@ class Supervisor:
             if limit:
                 limits[handler.task_type] = limit
         self._type_limits = limits
+
+
+def _processes(config: Config) -> int:
+    return config.pool.processes or len(os.sched_getaffinity(0))
+
+
+def _pool_settings(config: Config, preload: tuple[str, ...]) -> PoolSettings:
+    return PoolSettings(
+        processes=_processes(config),
+        max_tasks_per_child=config.pool.max_tasks_per_child,
+        max_child_memory_bytes=config.pool.max_child_memory_bytes,
+        stop_grace_s=config.pool.stop_grace_s,
+        preload=preload,
+        log_level=config.logging.level,
+    )
 
 
 async def _check_server(queue: Queue, config: Config) -> None:

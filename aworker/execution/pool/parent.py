@@ -282,6 +282,15 @@ class Pool:
         self._changed.set()
         self._dispatch()
 
+    def reconfigure(self, settings: PoolSettings) -> None:
+        """Take new settings: sizes and limits hold from now on, ``preload`` and ``log_level`` for later children.
+
+        Raises ConfigError when there is not at least one process.
+        """
+        _check_size(settings.processes)
+        self._settings = settings
+        self.resize(settings.processes)
+
     def stats(self) -> PoolStats:
         """Return the numbers of this moment."""
         return PoolStats(
