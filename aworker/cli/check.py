@@ -1,0 +1,65 @@
+"""``aworker check``: the configuration, whole and checked, and whether Redis answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured, redacted
+from aworker.errors import QueueUnavailable
+
+if TYPE_CHECKING:
+    from aworker.config import Config
+
+
+def check(config: ConfigOption = None, as_json: JsonOption = False, redis_url: RedisUrlOption = None) -> None:
+    """Check the configuration, show what is in force, ask Redis. Exit code 2: wrong, 1: Redis does not answer."""
+    settings = configured(config, redis_url)
+    from aworker.app import build_registry
+    from aworker.queues.connection import address_of
+
+    task_types = sorted(handler.task_type for handler in build_registry(settings))
+    server: dict[str, Any] = {"address": address_of(settings.redis.url), "answers": False}
+    failure: QueueUnavailable | None = None
+    try:
+        info = asked_of_redis(settings, lambda client: client.info("server"))
+        server.update(answers=True, version=info.get("valkey_version") or info.get("redis_version"))
+    except QueueUnavailable as error:
+        failure = error
+    if as_json:
+        from aworker.cli.show import print_json
+
+        print_json({"config": in_force(settings), "task_types": task_types, "redis": server})
+    else:
+        _show(in_force(settings), task_types, server)
+    if failure is not None:
+        if as_json:
+            raise typer.Exit(1)
+        raise failure
+
+
+def in_force(config: Config) -> dict[str, Any]:
+    """Return every field's value, in the shape of the file, without what may be secret in URLs."""
+    import msgspec
+
+    values: dict[str, Any] = msgspec.to_builtins(config)
+    for section, field in (("redis", "url"), ("strategies", "url"), ("llm", "base_url")):
+        if values[section][field]:
+            values[section][field] = redacted(values[section][field])
+    return values
+
+
+def _show(values: dict[str, Any], task_types: list[str], server: dict[str, Any]) -> None:
+    import msgspec
+
+    for section, fields in values.items():
+        tables = fields if isinstance(fields, list) else [fields]
+        for table in tables:
+            if isinstance(table, dict) and table:
+                print(f"[[{section}]]" if isinstance(fields, list) else f"[{section}]")
+                for field, value in table.items():
+                    print(f"{field} = {msgspec.json.encode(value).decode()}")
+    print(f"\nHandlers: {', '.join(task_types)}")
+    if server["answers"]:
+        print(f"Redis at {server['address']} answers, version {server['version']}")

@@ -1,0 +1,133 @@
+"""``aworker dead``: list, show, put back or drop dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured
+from aworker.errors import AworkerError
+
+if TYPE_CHECKING:
+    from aworker.config import Config
+    from aworker.queues.dead import DeadLetters
+
+Answer = TypeVar("Answer")
+
+program = typer.Typer(
+    help="Dead letters: payloads that could not become a task, and tasks that gave up.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+EntryArgument = Annotated[str, typer.Argument(metavar="ID", help="An entry's id, or its task's (the newest)")]
+OptionalEntry = Annotated[str | None, typer.Argument(metavar="[ID]", help="An entry's id, or its task's (the newest)")]
+ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only those with this reason")]
+TypeOption = Annotated[str | None, typer.Option("--task-type", help="Only those of this type")]
+AllOption = Annotated[bool, typer.Option("--all", help="Every one")]
+
+
+@program.command("list")
+def list_entries(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many")] = 20,
+    reason: ReasonOption = None,
+    task_type: TypeOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """List dead letters, the newest first."""
+    settings = configured(config, redis_url)
+    letters = _asked(settings, lambda dead: dead.newest(limit=limit, reason=reason, task_type=task_type))
+    from aworker.cli.show import open_console, plain, print_json
+
+    if as_json:
+        print_json([letter.shown() for letter in letters])
+        return
+    console = open_console()
+    if not letters:
+        console.print("No dead letters")
+    for letter in letters:
+        console.print(
+            f"{letter.entry_id}  {plain(letter.died_at)}  {plain(letter.reason)}  "
+            f"{plain(letter.task_type or '-')}  {plain(letter.task_id or '-')}  {plain(letter.error)}",
+            soft_wrap=True,
+        )
+
+
+@program.command()
+def show(
+    entry: EntryArgument,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """Show one dead letter whole."""
+    settings = configured(config, redis_url)
+    letter = _asked(settings, lambda dead: dead.get(entry))
+    from aworker.cli.show import open_console, plain, print_json
+
+    if letter is None:
+        raise _unknown(entry)
+    if as_json:
+        print_json(letter.shown())
+        return
+    console = open_console()
+    for field, value in letter.shown().items():
+        console.print(f"{field}: {plain(value)}", soft_wrap=True)
+
+
+@program.command()
+def requeue(
+    entry: OptionalEntry = None,
+    everything: AllOption = False,
+    reason: ReasonOption = None,
+    task_type: TypeOption = None,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """Put dead letters back onto their lists and print how many."""
+    _check_choice(entry, everything, reason, task_type)
+    settings = configured(config, redis_url)
+    count = _asked(settings, lambda dead: dead.requeue(entry, reason=reason, task_type=task_type))
+    _print_count(count, entry)
+
+
+@program.command()
+def drop(
+    entry: OptionalEntry = None,
+    everything: AllOption = False,
+    reason: ReasonOption = None,
+    task_type: TypeOption = None,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """Delete dead letters for good and print how many."""
+    _check_choice(entry, everything, reason, task_type)
+    settings = configured(config, redis_url)
+    count = _asked(settings, lambda dead: dead.drop(entry, reason=reason, task_type=task_type))
+    _print_count(count, entry)
+
+
+def _asked(config: Config, question: Callable[[DeadLetters], Awaitable[Answer]]) -> Answer:
+    from aworker.queues.dead import DeadLetters
+
+    return asked_of_redis(config, lambda client: question(DeadLetters(client, config)), timeout_s=None)
+
+
+def _check_choice(entry: str | None, everything: bool, reason: str | None, task_type: str | None) -> None:
+    is_filtered = reason is not None or task_type is not None
+    if (entry is not None) + everything + is_filtered != 1:
+        raise typer.BadParameter("name one entry, or --all, or choose with --reason and --task-type")
+
+
+def _print_count(count: int, entry: str | None) -> None:
+    if entry is not None and count == 0:
+        raise _unknown(entry)
+    print(count)
+
+
+def _unknown(entry: str) -> AworkerError:
+    return AworkerError(f"ID must be a dead letter's, was {entry!r}; `aworker dead list` shows them")

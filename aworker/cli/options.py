@@ -1,0 +1,108 @@
+"""What commands share: their options, the configuration with its flags, and talking to Redis in words."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+import typer
+
+from aworker.errors import ConfigError, QueueUnavailable
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+    from aworker.config import Config
+
+Answer = TypeVar("Answer")
+
+ANSWER_TIMEOUT_S = 10.0
+"""How long a command waits for Redis to answer."""
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Configuration file [default: config/aworker.toml if it is there]")
+]
+RedisUrlOption = Annotated[str | None, typer.Option("--redis-url", help="Redis or Valkey, in place of the file's")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+def configured(path: Path | None, redis_url: str | None = None, **sections: dict[str, Any]) -> Config:
+    """Return the configuration in force; ``sections`` are flags, of which None means not given.
+
+    Raises ConfigError.
+    """
+    from aworker.config import load_config
+    from aworker.queues.connection import connection_arguments
+
+    if redis_url is not None:
+        sections["redis"] = {"url": redis_url}
+    given = {
+        name: {field: value for field, value in fields.items() if value is not None}
+        for name, fields in sections.items()
+    }
+    config = load_config(path, flags={name: fields for name, fields in given.items() if fields})
+    connection_arguments(config.redis.url)
+    return config
+
+
+def asked_of_redis(
+    config: Config,
+    question: Callable[[redis.asyncio.Redis], Awaitable[Answer]],
+    *,
+    timeout_s: float | None = ANSWER_TIMEOUT_S,
+) -> Answer:
+    """Open a client, await the question's answer, close.
+
+    Raises QueueUnavailable, with the server's address, when Redis does not answer in time; None = whatever it takes.
+    """
+    import anyio
+
+    from aworker.queues.client import connect
+
+    async def answered() -> Answer:
+        client = connect(config.redis.url)
+        try:
+            with anyio.fail_after(timeout_s):
+                return await question(client)
+        finally:
+            await client.aclose()
+
+    return in_words(config, lambda: anyio.run(answered))
+
+
+def in_words(config: Config, call: Callable[[], Answer]) -> Answer:
+    """Make a call that talks to Redis. Raises QueueUnavailable with the server's address when it fails."""
+    from redis.exceptions import RedisError
+
+    from aworker.queues.connection import address_of
+
+    try:
+        return call()
+    except TimeoutError:
+        reason = f"no answer within {ANSWER_TIMEOUT_S:g} s"
+    except (RedisError, OSError, QueueUnavailable) as error:
+        reason = str(error) or type(error).__name__
+    address = address_of(config.redis.url)
+    raise QueueUnavailable(f"Redis at {address} must answer, did not ({reason}); start it or correct --redis-url")
+
+
+def queue_named(config: Config, queue_or_label: str) -> str:
+    """Return the list of a level, given by its label or its own name. Raises ConfigError for any other."""
+    for queue in config.queues:
+        if queue_or_label in (queue.label, queue.name):
+            return queue.name
+    known = ", ".join(f"{queue.label} ({queue.name})" for queue in config.queues)
+    raise ConfigError(f"queue must be one of {known}, was {queue_or_label!r}; check its spelling")
+
+
+def redacted(url: str) -> str:
+    """Return a URL without what may be secret in it: user, password, query."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        secret = "***@" if "@" in parts.netloc else ""
+    except ValueError:
+        return "***"
+    return f"{parts.scheme}://{secret}{host}{parts.path}" + ("?***" if parts.query else "")

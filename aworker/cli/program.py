@@ -1,0 +1,61 @@
+"""The commands put together, and how an error leaves: one line on stderr and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from aworker.cli.check import check
+from aworker.cli.dead import program as dead
+from aworker.cli.queues import clear, peek, stats
+from aworker.cli.run import run
+from aworker.cli.tasks import enqueue, result
+from aworker.errors import AworkerError, ConfigError, PayloadInvalid
+
+program = typer.Typer(
+    name="aworker",
+    help="An asyncio task worker for trading platforms.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+program.command()(run)
+program.command()(enqueue)
+program.command()(result)
+program.command()(stats)
+program.command()(peek)
+program.command()(clear)
+program.add_typer(dead, name="dead")
+program.command()(check)
+
+
+def run_program() -> None:
+    """Parse argv, run the command, exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        program()
+    except AworkerError as error:
+        print(f"aworker: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, (ConfigError, PayloadInvalid)) else 1)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("aworker"))
+        raise typer.Exit
+
+
+@program.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass

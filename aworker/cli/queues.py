@@ -1,0 +1,107 @@
+"""``aworker stats``, ``peek`` and ``clear``: what waits, and taking it away."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured, queue_named
+
+QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE_OR_LABEL", help="Such as priority or strategy_queue")]
+
+
+def stats(as_json: JsonOption = False, config: ConfigOption = None, redis_url: RedisUrlOption = None) -> None:
+    """Show the queues, the workers and what they hold."""
+    settings = configured(config, redis_url)
+    from aworker.cli.show import print_json
+    from aworker.queues.admin import overview
+
+    found = asked_of_redis(settings, lambda client: overview(client, settings))
+    if as_json:
+        print_json(found)
+    else:
+        _show_overview(found)
+
+
+def peek(
+    queue: QueueArgument,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="At most so many")] = 10,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """Show the tasks that wait, the next one first, and leave them where they are."""
+    settings = configured(config, redis_url)
+    name = queue_named(settings, queue)
+    from aworker.cli.show import open_console, plain, print_json
+    from aworker.queues.admin import peek_queue
+
+    tasks: list[dict[str, Any]] = asked_of_redis(
+        settings, lambda client: peek_queue(client, name, count, config=settings)
+    )
+    if as_json:
+        print_json(tasks)
+        return
+    import msgspec
+
+    console = open_console()
+    if not tasks:
+        console.print(f"Nothing waits on {name}")
+    for task in tasks:
+        if "task_id" in task:
+            words = f"{task.get('task_id')}  {task.get('task_type')}  {task.get('created_at', '')}"
+            args = msgspec.json.encode(task.get("args")).decode()
+            console.print(f"{plain(words)}  {plain(args)}", soft_wrap=True)
+        else:
+            console.print(plain(msgspec.json.encode(task).decode()), soft_wrap=True)
+
+
+def clear(
+    queue: QueueArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """Remove every waiting task of a list and print how many there were."""
+    import sys
+
+    settings = configured(config, redis_url)
+    name = queue_named(settings, queue)
+    from aworker.queues.admin import clear_queue
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("clear asks before it removes tasks for good; give --yes where nobody can answer")
+        typer.confirm(f"Remove every task that waits on {name}, for good?", abort=True)
+    removed: int = asked_of_redis(settings, lambda client: clear_queue(client, name))
+    print(removed)
+
+
+def _show_overview(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from aworker.cli.show import open_console, plain
+
+    console = open_console()
+    table = Table("queue", "list", box=None, padding=(0, 2, 0, 0))
+    table.add_column("waiting", justify="right")
+    for queue in found["queues"]:
+        table.add_row(plain(queue["label"]), plain(queue["name"]), f"{queue['length']:,}")
+    console.print(table)
+    console.print(
+        f"{found['total_pending_tasks']:,} waiting, {found['leased']:,} leased, "
+        f"{found['delayed']:,} delayed, {found['dead']:,} dead"
+    )
+    if not found["workers"]:
+        console.print("No worker")
+        return
+    table = Table("worker", box=None, padding=(0, 2, 0, 0))
+    table.add_column("running", justify="right")
+    table.add_column("lease ends in", justify="right")
+    for worker in found["workers"]:
+        left_s = worker["lease_deadline_in_s"]
+        table.add_row(
+            plain(worker["worker_id"]), f"{worker['leases']:,}", f"{left_s:.1f} s" if left_s > 0 else "lapsed"
+        )
+    console.print(table)

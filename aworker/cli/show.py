@@ -1,0 +1,245 @@
+"""How results look: tables and curves in a terminal, the same words as plain lines elsewhere.
+
+Invariant: text that came from a task is printed without its control characters.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+
+from aworker.cli.chart import draw_curve
+
+CHART_HEIGHT = 14
+MOST_WIDTH = 100
+TRADES_SHOWN = 5
+FAILED_STATUSES = ("error", "failed")
+
+
+def open_console() -> Console:
+    """Return the console for results: stdout, 100 columns where it is no terminal."""
+    is_terminal = sys.stdout.isatty()
+    return Console(
+        file=sys.stdout,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        force_terminal=is_terminal,
+        width=None if is_terminal else MOST_WIDTH,
+    )
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def plain(value: object) -> str:
+    """Return text whose control characters are escaped, so that it cannot steer the terminal."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_failure(record: Mapping[str, Any]) -> bool:
+    """Whether a task ended in error, or its answer is no (``success`` false)."""
+    data = record.get("data")
+    return record.get("status") in FAILED_STATUSES or (isinstance(data, dict) and data.get("success") is False)
+
+
+def show_record(console: Console, record: Mapping[str, Any]) -> None:
+    """Show a task's record: its result if it has ended, else how far it is."""
+    status, data = record.get("status"), record.get("data")
+    if not isinstance(data, dict):
+        data = {}
+    if status in FAILED_STATUSES:
+        kind, reason = (plain(data.get(field, "")) for field in ("error_type", "error"))
+        words = reason if reason.startswith(f"{kind}:") else f"{kind}: {reason}"
+        console.print(f"Failed, {words}", style="red", soft_wrap=True)
+    elif status != "completed":
+        at = data.get("started_at") or data.get("requeued_at") or record.get("updated_at")
+        reason = f": {plain(data['retry_reason'])}" if data.get("retry_reason") else ""
+        console.print(f"{plain(status).capitalize()} since {plain(at)}{reason}")
+    elif data.get("success") is False:
+        reason = plain(data.get("error") or data.get("error_message") or "no reason given")
+        console.print(f"No: {reason}", style="red", soft_wrap=True)
+    else:
+        show_result(console, data)
+
+
+def show_result(console: Console, data: Mapping[str, Any]) -> None:
+    """Show what a handler returned: the four kinds of the wire protocol, or any other as JSON."""
+    if isinstance(data.get("strategy"), dict):
+        _show_strategy(console, data["strategy"])
+    elif data.get("execution_mode") == "backtest":
+        _show_backtest(console, data)
+    elif data.get("execution_mode") == "screening":
+        _show_screening(console, data)
+    elif data.get("execution_mode") == "realtime":
+        _show_alerts(console, data)
+    else:
+        text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+        console.print(text, soft_wrap=True)
+
+
+def _show_strategy(console: Console, strategy: Mapping[str, Any]) -> None:
+    number, version = (plain(strategy.get(field)) for field in ("strategyId", "version"))
+    console.print(f"Strategy {number}, version {version}: {plain(strategy.get('name'))}", style="bold", soft_wrap=True)
+    if strategy.get("description"):
+        console.print(plain(strategy["description"]), style="dim", soft_wrap=True)
+    for line in plain(strategy.get("pythonCode", "")).splitlines():
+        console.print(f"  {line}", style="cyan", soft_wrap=True)
+
+
+def _show_backtest(console: Console, data: Mapping[str, Any]) -> None:
+    summary, metrics = _table(data, "summary"), _table(data, "performance_metrics")
+    start, end = [*summary.get("date_range", ()), "?", "?"][:2]
+    console.print(
+        f"Backtest of strategy {plain(data.get('strategy_id'))}, {plain(start)} to {plain(end)}, "
+        f"{plain(summary.get('symbols_processed', 0))} symbols, {plain(summary.get('total_instances', 0))} trades",
+        style="bold",
+        soft_wrap=True,
+    )
+    if summary.get("note"):
+        console.print(plain(summary["note"]), style="dim", soft_wrap=True)
+    held = _table(metrics, "buy_and_hold")
+    table = Table("metric", box=None, padding=(0, 2, 0, 0))
+    table.add_column("strategy", justify="right")
+    table.add_column("buy and hold", justify="right")
+    for label, field, form in _METRICS:
+        if field in metrics:
+            table.add_row(label, form(metrics[field]), form(held[field]) if field in held else "")
+    console.print(Padding(table, (0, 0, 0, 2)))
+    curve = metrics.get("equity_curve") or []
+    unicode = (console.encoding or "").lower().startswith("utf")
+    lines = draw_curve(curve, width=min(console.width, MOST_WIDTH), height=CHART_HEIGHT, unicode=unicode)
+    if lines:
+        console.print("Equity curve (1 = the starting capital)", style="bold")
+        console.print("\n".join(lines), style="green", soft_wrap=True)
+    instances = data.get("instances") or []
+    if instances:
+        console.print(f"The latest {min(TRADES_SHOWN, len(instances))} of {len(instances)} trades", style="bold")
+        console.print(Padding(_trades(instances[-TRADES_SHOWN:]), (0, 0, 0, 2)))
+
+
+def _trades(instances: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("symbol", "entered", "left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("at", "out at", "return"):
+        table.add_column(heading, justify="right")
+    table.add_column("left by")
+    for trade in instances:
+        table.add_row(
+            plain(trade.get("symbol")),
+            _date(trade.get("timestamp")),
+            _date(trade.get("exit_timestamp")),
+            _number(trade.get("entry_price")),
+            _number(trade.get("exit_price")),
+            _percent(trade.get("future_return")),
+            plain(_table(trade, "strategy_results").get("exit_reason", "")),
+        )
+    return table
+
+
+def _show_screening(console: Console, data: Mapping[str, Any]) -> None:
+    ranking = data.get("ranked_results") or []
+    console.print(
+        f"Screening by strategy {plain(data.get('strategy_id'))}: "
+        f"{len(ranking)} of {plain(data.get('universe_size'))} symbols",
+        style="bold",
+        soft_wrap=True,
+    )
+    if ranking:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("place", justify="right")
+        table.add_column("symbol")
+        table.add_column("score", justify="right")
+        table.add_column("price", justify="right")
+        table.add_column("sector")
+        for place, row in enumerate(ranking, start=1):
+            table.add_row(str(place), *_symbol_cells(row))
+        console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _show_alerts(console: Console, data: Mapping[str, Any]) -> None:
+    alerts = data.get("alerts") or []
+    console.print(
+        f"Alert check of strategy {plain(data.get('strategy_id'))}: {len(alerts)} new, "
+        f"{plain(data.get('symbols_monitored'))} symbols monitored",
+        style="bold",
+        soft_wrap=True,
+    )
+    if alerts:
+        table = Table("symbol", box=None, padding=(0, 2, 0, 0))
+        table.add_column("score", justify="right")
+        table.add_column("price", justify="right")
+        table.add_column("sector")
+        table.add_column("bar")
+        for row in alerts:
+            table.add_row(*_symbol_cells(row), _date(_table(row, "data").get("timestamp")))
+        console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _symbol_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return (
+        plain(row.get("symbol")),
+        _number(row.get("score")),
+        _number(row.get("current_price")),
+        plain(row.get("sector") or ""),
+    )
+
+
+def _table(data: Mapping[str, Any], field: str) -> dict[str, Any]:
+    value = data.get(field)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> str:
+    return f"{value:,.2f}" if isinstance(value, (int, float)) else "-"
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "-"
+
+
+def _percent(value: Any) -> str:
+    return f"{value:+.1%}" if isinstance(value, (int, float)) else "-"
+
+
+def _share(value: Any) -> str:
+    return f"{value:.1%}" if isinstance(value, (int, float)) else "-"
+
+
+def _date(value: Any) -> str:
+    if not isinstance(value, (int, float)):
+        return "open"
+    moment = datetime.fromtimestamp(value, UTC)
+    return moment.strftime("%Y-%m-%d" if value % 86_400 == 0 else "%Y-%m-%d %H:%M")
+
+
+_METRICS = (
+    ("total return", "total_return", _percent),
+    ("annual return", "annual_return", _percent),
+    ("volatility, a year", "volatility", _share),
+    ("Sharpe ratio", "sharpe_ratio", _number),
+    ("Sortino ratio", "sortino_ratio", _number),
+    ("Calmar ratio", "calmar_ratio", _number),
+    ("maximum drawdown", "max_drawdown", _percent),
+    ("longest drawdown, bars", "max_drawdown_bars", _count),
+    ("trades", "total_trades", _count),
+    ("of them still open", "open_trades", _count),
+    ("win rate", "win_rate", _share),
+    ("profit factor", "profit_factor", _number),
+    ("mean return of a trade", "expectancy", _percent),
+    ("best trade", "best_trade", _percent),
+    ("worst trade", "worst_trade", _percent),
+    ("time in the market", "exposure", _share),
+    ("turnover, a year", "turnover", _number),
+)

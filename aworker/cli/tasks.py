@@ -1,0 +1,179 @@
+"""``aworker enqueue`` and ``aworker result``: the producer's side by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aworker.cli.options import (
+    ANSWER_TIMEOUT_S,
+    ConfigOption,
+    JsonOption,
+    RedisUrlOption,
+    configured,
+    in_words,
+    queue_named,
+)
+
+if TYPE_CHECKING:
+    from aworker.config import Config
+
+NO_RESULT = 3
+
+
+def enqueue(
+    task_type: Annotated[str, typer.Argument(help="create_strategy, backtest, screening, alert, or one of your own")],
+    arg: Annotated[
+        list[str] | None, typer.Option("--arg", "-a", help="name=value; the value is JSON where it reads as JSON")
+    ] = None,
+    args: Annotated[
+        str | None, typer.Option("--args", help="All arguments as one JSON object; --arg adds to it")
+    ] = None,
+    task_id: Annotated[str | None, typer.Option("--task-id", help="[default: a new one]")] = None,
+    priority: Annotated[str | None, typer.Option("--priority", help="high or normal")] = None,
+    queue: Annotated[str | None, typer.Option("--queue", help="A level's label or list, in place of the usual")] = None,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the end and show it")] = 0.0,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """Push a task and print its id."""
+    settings = configured(config, redis_url)
+    arguments = parse_arguments(args, arg or [])
+    name = None if queue is None else queue_named(settings, queue)
+    pushed, record = in_words(
+        settings,
+        lambda: _pushed(
+            settings,
+            task_type,
+            arguments,
+            task_id=task_id,
+            priority=priority,
+            queue=name,
+            wait_s=wait,
+            as_json=as_json,
+        ),
+    )
+    if wait <= 0:
+        if as_json:
+            from aworker.cli.show import print_json
+
+            print_json({"task_id": pushed})
+        else:
+            print(pushed)
+        return
+    if not as_json:
+        print(pushed, flush=True)
+    _show_and_leave(record, pushed, as_json)
+
+
+def result(
+    task_id: str,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the task to end")] = 0.0,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """Show a task's result. Exit code 1: it failed, 3: there is none (yet)."""
+    settings = configured(config, redis_url)
+    record = in_words(settings, lambda: _read(settings, task_id, wait))
+    _show_and_leave(record, task_id, as_json)
+
+
+def parse_arguments(text: str | None, pairs: list[str]) -> dict[str, Any]:
+    """Return a task's args from ``--args`` and ``--arg name=value`` pairs. Raises typer.BadParameter."""
+    import msgspec
+
+    arguments: Any = {}
+    if text is not None:
+        try:
+            arguments = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+            raise typer.BadParameter(f"--args must be a JSON object, was not ({error})") from None
+        if not isinstance(arguments, dict):
+            raise typer.BadParameter(f"--args must be a JSON object, was {text}")
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"--arg must be name=value, was {pair!r}")
+        try:
+            arguments[name] = msgspec.json.decode(value)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            arguments[name] = value
+    return arguments  # type: ignore[no-any-return]
+
+
+def _pushed(
+    config: Config,
+    task_type: str,
+    arguments: dict[str, Any],
+    *,
+    task_id: str | None,
+    priority: str | None,
+    queue: str | None,
+    wait_s: float,
+    as_json: bool,
+) -> tuple[str, dict[str, Any] | None]:
+    import anyio
+
+    from aworker.queues.client import Client
+
+    async def push() -> tuple[str, dict[str, Any] | None]:
+        async with Client(config=config) as client:
+            with anyio.fail_after(wait_s + ANSWER_TIMEOUT_S):
+                if wait_s <= 0:
+                    name = await client.enqueue(task_type, arguments, task_id=task_id, priority=priority, queue=queue)
+                    return name, None
+                return await _run_shown(client)
+
+    async def _run_shown(client: Client) -> tuple[str, dict[str, Any] | None]:
+        from aworker.cli.progress import ProgressLines
+        from aworker.cli.show import open_console
+        from aworker.cli.waiting import run_task
+
+        progress = ProgressLines(open_console())
+        with progress.shown():
+            return await run_task(
+                client,
+                task_type,
+                arguments,
+                task_id=task_id,
+                priority=priority,
+                queue=queue,
+                wait_s=wait_s,
+                on_progress=(lambda message: None) if as_json else progress.update,
+            )
+
+    return anyio.run(push)
+
+
+def _read(config: Config, task_id: str, wait_s: float) -> dict[str, Any] | None:
+    import anyio
+
+    from aworker.queues.client import Client
+
+    async def read() -> dict[str, Any] | None:
+        async with Client(config=config) as client:
+            with anyio.fail_after(wait_s + ANSWER_TIMEOUT_S):
+                return await client.result(task_id, wait_s=wait_s)
+
+    return anyio.run(read)
+
+
+def _show_and_leave(record: dict[str, Any] | None, task_id: str, as_json: bool) -> None:
+    import sys
+
+    from aworker.cli.show import is_failure, open_console, print_json, show_record
+    from aworker.queues.client import FINAL
+
+    if as_json:
+        print_json(record)
+    elif record is not None:
+        show_record(open_console(), record)
+    if record is None or record.get("status") not in FINAL:
+        what = "no result" if record is None else "no end"
+        print(f"aworker: task {task_id} has {what} yet", file=sys.stderr)
+        raise typer.Exit(NO_RESULT)
+    if is_failure(record):
+        raise typer.Exit(1)

@@ -1,0 +1,45 @@
+"""Push a task and hear of it until it ends."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from aworker.queues.client import FINAL, Client
+
+_LISTEN_S = 0.5
+
+
+async def run_task(
+    client: Client,
+    task_type: str,
+    args: dict[str, Any],
+    *,
+    task_id: str | None = None,
+    priority: str | None = None,
+    queue: str | None = None,
+    wait_s: float,
+    on_progress: Callable[[dict[str, Any]], None],
+) -> tuple[str, dict[str, Any] | None]:
+    """Push a task, wait ``wait_s`` for its end, and return its id and its record.
+
+    The record is as it is when the time is up, None when there is none. Raises QueueUnavailable, PayloadInvalid.
+    """
+    name = task_id if task_id is not None else f"{task_type}_{uuid.uuid4().hex}"
+    # A task_id that was used before has a record of then: only a newer one is this push's.
+    earlier = await client.result(name)
+    async with client.updates(name) as updates:
+        await client.enqueue(task_type, args, task_id=name, priority=priority, queue=queue)
+        until = time.monotonic() + wait_s
+        while (left_s := until - time.monotonic()) > 0:
+            message = await updates.next(timeout_s=min(left_s, _LISTEN_S))
+            if message is not None and message.get("status") == "progress":
+                on_progress(message)
+            elif message is None or message.get("status") in FINAL:
+                record = await client.result(name)
+                if record is not None and record.get("status") in FINAL and record != earlier:
+                    return name, record
+    record = await client.result(name)
+    return name, None if record == earlier else record
