@@ -200,6 +200,19 @@ def test_a_stop_far_behind_the_entry_is_found() -> None:
         assert (entered, left) == (1, 2_000)
 
 
+@pytest.mark.parametrize("bar", [2, 63, 64, 65, 66, 319, 320, 321, 322, 1_343, 1_344, 1_345])
+def test_no_bar_is_missed_in_a_long_search(bar: int) -> None:
+    spike_then_fall = (
+        [FLAT] * bar + [(10.0, 20.0, 9.9, 19.0), (19.0, 19.0, 15.0, 16.0)] + [(17.0, 18.0, 17.0, 17.0)] * 5
+    )
+    crash = [FLAT] * bar + [(10.0, 11.0, 5.0, 10.0)] + [FLAT] * 5
+
+    assert long_from_first(make_bars(spike_then_fall), Risk(trailing_stop=0.2)) == [
+        (1, bar + 1, 10, 16, "trailing_stop")
+    ]
+    assert long_from_first(make_bars(crash), Risk(stop_loss=0.2)) == [(1, bar, 10, 8, "stop_loss")]
+
+
 def test_the_trail_remembers_a_high_of_long_ago() -> None:
     rows = [FLAT] * 50 + [(10.0, 20.0, 9.9, 19.0)] + [(19.0, 19.5, 18.0, 19.0)] * 400 + [(19.0, 19.0, 15.0, 16.0)]
 
@@ -351,6 +364,15 @@ def test_capital_is_shared_equally(tmp_path: Path) -> None:
     assert metrics["exposure"] == pytest.approx((2 + 2 + 1) / 8)
 
 
+def test_symbols_of_as_many_bars_on_other_days_are_kept_apart(tmp_path: Path) -> None:
+    double = [(10.0, 10.0, 10.0, 10.0), (10.0, 20.0, 10.0, 20.0)]
+    path = store_of(tmp_path, make_bars(double, "A"), make_bars(double, "B", start_s=START_S + DAY_S))
+
+    metrics = run_backtest(request(ALWAYS, start_s=START_S, market_data_path=path), context())["performance_metrics"]
+
+    assert metrics["equity_curve"] == [[START_S, 1.0], [START_S + DAY_S, 1.5], [START_S + 2 * DAY_S, 2.0]]
+
+
 def test_turnover_counts_both_sides_against_the_average_equity(tmp_path: Path) -> None:
     path = store_of(tmp_path, make_bars([(10, 10, 10, 10)] * 366, "A"))
     rules = {"entry": "close > 0", "risk": {"max_bars": 10}}
@@ -362,6 +384,41 @@ def test_turnover_counts_both_sides_against_the_average_equity(tmp_path: Path) -
     # One trade in exactly one year, of a market without week-ends: bought once and sold once.
     assert metrics["total_trades"] == 1
     assert metrics["turnover"] == pytest.approx(2.0)
+
+
+def test_money_of_several_trades_by_hand(tmp_path: Path) -> None:
+    # Bought at 10 and sold at 20, bought at 20 and sold at 10, bought at 10 and still held at 15.
+    # Volume 1 is the signal to buy and 2 to sell; each fills one bar later.
+    price = np.array([10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 10.0, 10.0, 15.0])
+    volume = np.array([1.0, 0.0, 2.0, 1.0, 0.0, 2.0, 1.0, 0.0, 0.0])
+    path = store_of(tmp_path, Bars("A", "1d", START_S + DAY_S * np.arange(9), price, price, price, price, volume))
+    rules = {"entry": "volume == 1", "exit": "volume == 2"}
+
+    metrics = run_backtest(
+        request(rules, start_s=START_S, market_data_path=path, commission=0.1), context()
+    )["performance_metrics"]  # fmt: skip
+
+    first = 20 * 0.9 / (10 * 1.1)
+    second = first * 10 * 0.9 / (20 * 1.1)
+    last = second * 15 / (10 * 1.1)
+    equity = [1, 1 / 1.1, 1 / 1.1, first, first / 1.1, first / 1.1, second, second / 1.1, last]
+    value = 1 / 1.1 + 2 / 1.1 + first / 1.1 + first / 1.1 / 2 + second / 1.1
+    assert [each for _, each in metrics["equity_curve"]] == pytest.approx(equity)
+    assert metrics["profit_factor"] == pytest.approx((first - 1 + last - second) / (first - second))
+    assert metrics["turnover"] == pytest.approx(value / np.mean(equity) / (8 / 365))
+    assert metrics["total_return"] == pytest.approx(last - 1)
+    assert (metrics["total_trades"], metrics["open_trades"]) == (3, 1)
+
+
+def test_the_market_is_bought_at_its_first_price(tmp_path: Path) -> None:
+    hole = (math.nan,) * 4
+    path = store_of(tmp_path, make_bars([hole, FLAT, hole, (10.0, 30.0, 10.0, 30.0), hole], "A"))
+
+    metrics = run_backtest(request(ALWAYS, start_s=START_S, market_data_path=path), context())["performance_metrics"]
+
+    assert metrics["buy_and_hold"]["total_return"] == pytest.approx(2.0)
+    assert metrics["total_return"] == pytest.approx(2.0)
+    assert [value for _, value in metrics["equity_curve"]] == pytest.approx([1, 1, 1, 3, 3])
 
 
 def test_a_strategy_that_never_trades_has_figures_and_nulls(tmp_path: Path) -> None:
@@ -472,6 +529,19 @@ def test_warm_up_comes_from_before_the_window(tmp_path: Path) -> None:
     assert [trade["timestamp"] for trade in whole if trade["timestamp"] > after] == [
         trade["timestamp"] for trade in late if trade["timestamp"] > after
     ]
+
+
+def test_bars_before_the_window_let_the_rules_signal_on_its_first_bar(tmp_path: Path) -> None:
+    rising = make_bars([(10.0 + day, 11.0 + day, 9.0 + day, 10.5 + day) for day in range(120)], "A")
+    path = store_of(tmp_path, rising)
+    start_s = START_S + 60 * DAY_S
+
+    result = run_backtest(
+        request({"entry": "close > sma(close, 50)"}, start_s=start_s, market_data_path=path), context()
+    )
+
+    assert [trade["timestamp"] for trade in result["instances"]] == [start_s + DAY_S]
+    assert result["performance_metrics"]["equity_curve"][0] == [start_s, 1.0]
 
 
 def test_beyond_the_limit_the_latest_instances_are_listed_and_all_are_counted(
