@@ -29,9 +29,17 @@ class Task(msgspec.Struct, frozen=True):
 
     @property
     def user_id(self) -> str | None:
-        """``args.user_id`` as text, None when there is none: what ``max_per_user`` counts by."""
+        """``args.user_id`` as text, None when there is none: what ``max_per_user`` counts by.
+
+        A number is written as the claim script writes it, which knows doubles only.
+        """
         value = self.args.get("user_id")
-        return None if value is None or isinstance(value, (dict, list)) else str(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            try:
+                return f"{float(value):.0f}"
+            except OverflowError:
+                return "inf" if value > 0 else "-inf"
+        return value if isinstance(value, str) else None
 
 
 class _Wire(msgspec.Struct):

@@ -24,7 +24,7 @@ Known = Literal["more", "empty", "passed"]
 class Level:
     """One list, as the last claim found it."""
 
-    __slots__ = ("cursor", "index", "known", "label", "name", "passed_s", "running")
+    __slots__ = ("cursor", "index", "is_wrong", "known", "label", "name", "passed_s", "running")
 
     def __init__(self, index: int, name: str, label: str) -> None:
         self.index = index
@@ -37,6 +37,8 @@ class Level:
         self.passed_s = PASSED_FIRST_S
         """How long a passed level is left alone next."""
         self.running = 0
+        self.is_wrong = False
+        """Whether its key was found to be no list."""
 
 
 class Admission:

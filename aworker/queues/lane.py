@@ -382,7 +382,10 @@ class Lane:
 
     def _note(self, level: Level, state: str, cursor: int) -> None:
         level.cursor = cursor
-        if state == "passed":
+        if state == "wrong" and not level.is_wrong:
+            logger.error(f"{level.name} must be a list, is a key of another type; rename or delete it")
+        level.is_wrong = state == "wrong" or (level.is_wrong and state == "skipped")
+        if state in ("passed", "wrong"):
             level.known = "passed"
             asyncio.get_running_loop().call_later(level.passed_s, self._ask_again, level)
             level.passed_s = min(level.passed_s * 2, PASSED_LONGEST_S)

@@ -8,10 +8,11 @@
 --       then for each level: promote_after ms, take_from (auto|left|right), room below it (-1 = no limit),
 --       '1' to ask it or '0' to leave it out, scan cursor
 -- returns { {lease_id, level, delivery, suspicion, registered task_id, payload}.. flattened,
---           then for each level a state 'empty' | 'more' | 'passed' | 'skipped' and its next cursor }, claims first:
---         { number of claims, claims.., states.. }
+--           then for each level a state 'empty' | 'more' | 'passed' | 'skipped' | 'wrong' (no list) and its next cursor },
+--         claims first: { number of claims, claims.., states.. }
 -- Invariant: a payload leaves its list and enters the leases in this one step; sent again with the same commit number
---            the script answers with the leases it made the first time.
+--            the script answers with the leases it made the first time, and a late copy of an older commit takes nothing.
+--            Nothing that can fail comes after the first pop: what a script has done before its error stays done.
 
 local PASSES = 100          -- payloads looked at in one ask of one level
 local PASS_BYTES = 65536    -- or this many bytes of them
@@ -32,12 +33,14 @@ redis.call('ZADD', KEYS[1], string.format('%.0f', now + ttl), worker)
 
 local reply = { 0 }
 
--- The same commit again: its reply was lost on the way.
+-- The same commit again: its reply was lost on the way. An older one: it was overtaken and nobody waits for its reply.
 local done = redis.call('HGET', KEYS[6], 'claim')
-if done and string.match(done, '^%d+') == commit then
+local claimed_by = done and tonumber(string.match(done, '^%d+')) or 0
+local settled_by = tonumber(string.match(redis.call('HGET', KEYS[6], 'settle') or '0', '^%d+'))
+if claimed_by == tonumber(commit) or math.max(claimed_by, settled_by) > tonumber(commit) then
   local position = {}
   for level = 1, levels do position[KEYS[7 + level]] = level - 1 end
-  for id in string.gmatch(string.match(done, ' (.*)$'), '%d+') do
+  for id in string.gmatch(claimed_by == tonumber(commit) and string.match(done, ' (.*)$') or '', '%d+') do
     local entry = redis.call('HGET', KEYS[2], id)
     if entry then
       local head, body = string.match(entry, '^([^\n]*)\n(.*)$')
@@ -125,11 +128,12 @@ local function taking_end(key, policy)
   return side
 end
 
+local aging = false
+
 local function found_empty(key)
-  local kept = redis.call('HGET', KEYS[5], key)
-  local side, checked = string.match(kept or 'right 0', '^(%a+) (%d+)$')
+  local side, checked = string.match(redis.call('HGET', KEYS[5], key) or 'right 0', '^(%a+) (%d+)$')
   if checked ~= '0' then redis.call('HSET', KEYS[5], key, side .. ' 0') end
-  if kept and redis.call('HEXISTS', KEYS[5], 'seen ' .. key) == 1 then redis.call('HDEL', KEYS[5], 'seen ' .. key) end
+  if aging then redis.call('HDEL', KEYS[5], 'seen ' .. key) end
 end
 
 -- When the task at the end began to wait: its created_at, or when it was first seen there if that is not plausible.
@@ -143,7 +147,7 @@ local function waiting_since(key, payload)
   return now
 end
 
-local level, aging = {}, false
+local level = {}
 for index = 1, levels do
   local at = 7 + (index - 1) * 5
   local promote = tonumber(ARGV[at + 1])
@@ -151,7 +155,12 @@ for index = 1, levels do
     key = KEYS[7 + index], index = index - 1, promote = promote, below = tonumber(ARGV[at + 3]),
     asked = ARGV[at + 4] == '1', cursor = tonumber(ARGV[at + 5]), take_from = ARGV[at + 2], state = 'more',
   }
-  if not level[index].asked then level[index].state = 'skipped' end
+  if not level[index].asked then
+    level[index].state = 'skipped'
+  else
+    local kind = redis.call('TYPE', KEYS[7 + index]).ok
+    if kind ~= 'list' and kind ~= 'none' then level[index].state, level[index].asked = 'wrong', false end
+  end
   aging = aging or promote > 0
 end
 
@@ -304,8 +313,10 @@ else
 end
 
 if #claims > 0 then
-  local last = redis.call('INCRBY', KEYS[4], #claims)
-  local first = last - #claims
+  -- Never below the clock: a server that crashed may have lost the counter's last second, and an id given twice would
+  -- let an old lease settle a new task.
+  local first = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), now * 1000)
+  redis.call('SET', KEYS[4], string.format('%.0f', first + #claims))
   local counted = redis.call('HLEN', KEYS[3]) > 0
   local ids, fields = {}, {}
   for order = 1, #claims do

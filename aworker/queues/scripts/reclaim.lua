@@ -20,6 +20,8 @@ if not expired then return { '' } end
 
 local theirs = ARGV[5] .. expired
 local reply = { expired }
+-- Never below the clock, as in the claim script.
+local last = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), now * 1000)
 local fields = redis.call('HKEYS', theirs)
 table.sort(fields, function(a, b) return tonumber(a) < tonumber(b) end)
 for index = 1, math.min(#fields, most) do
@@ -28,11 +30,13 @@ for index = 1, math.min(#fields, most) do
   local delivery, suspicion, claimed_at, queue, registered = string.match(head, '^(%d+) (%a+) (%d+) "([^"]*)" (.*)$')
   redis.call('HDEL', theirs, fields[index])
   if suspicion ~= 'reclaimed' then redis.call('HINCRBY', KEYS[3], redis.sha1hex(payload), 1) end
-  local id = string.format('%.0f', redis.call('INCR', KEYS[4]))
+  last = last + 1
+  local id = string.format('%.0f', last)
   redis.call('HSET', KEYS[2], id, delivery .. ' reclaimed ' .. claimed_at .. ' "' .. queue .. '" ' .. registered .. '\n' .. payload)
   if registered ~= '' then redis.call('HSET', KEYS[5], registered, id) end
   for _, value in ipairs({ id, delivery, queue, registered, payload }) do reply[#reply + 1] = value end
 end
+redis.call('SET', KEYS[4], string.format('%.0f', last))
 if #fields <= most then
   redis.call('ZREM', KEYS[1], expired)
   redis.call('DEL', ARGV[6] .. expired)
