@@ -12,10 +12,12 @@
 --       'end'      record, lease gone (extra 1: '1' when it was delivered before, so that the count is forgotten)
 --       'dead'     as 'end', and the payload into the dead letters (extras: field, value, ..)
 --       'back'     lease gone, payload onto its list's taking end (extra 1: '1' when this delivery counts,
---                  extra 2: 'left' | 'right' where the configuration fixes the end)
+--                  extra 2: 'left' | 'right' where the configuration fixes the end); a list that is none any more
+--                  is no place for it: then into the dead letters
 --       'delay'    lease gone, payload into delayed (extra 1: due in ms; it counts)
 -- returns { dead letters that fell off, then for each item 1 (done) or 0 (the lease is gone: nothing was written) }
 -- Invariant: the lease is removed first, so this frees before it writes, and a task is in exactly one place after it.
+--            Sent again with the same commit number it answers as before; a late copy of an older commit writes nothing.
 
 local worker, now, commit = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local ttl, channel = ARGV[4], ARGV[5]
@@ -28,7 +30,9 @@ if not now then
 end
 
 local done = redis.call('HGET', commits, 'settle')
-if done and string.match(done, '^%d+') == commit then
+local done_number = done and tonumber(string.match(done, '^%d+')) or 0
+local overtaken = done_number > tonumber(commit)
+if done_number == tonumber(commit) then
   local reply = { 0 }
   for flag in string.gmatch(string.match(done, ' (.*)$'), '%d') do reply[#reply + 1] = tonumber(flag) end
   return reply
@@ -77,7 +81,9 @@ while at <= #ARGV do
   local messages, extras = next_list(), next_list()
   local stands = true
 
-  if kind == 'publish' then
+  if overtaken then
+    stands = false
+  elseif kind == 'publish' then
     publish(messages)
   elseif kind == 'message' then
     stands = redis.call('HEXISTS', leases, id) == 1
@@ -103,8 +109,12 @@ while at <= #ARGV do
       elseif kind == 'back' then
         local side = string.match(redis.call('HGET', ends, queue) or 'right', '^%a+')
         if extras[2] and extras[2] ~= 'auto' then side = extras[2] end
-        redis.call(side == 'left' and 'LPUSH' or 'RPUSH', queue, payload)
-        if extras[1] == '1' then redis.call('HINCRBY', deliveries, redis.sha1hex(payload), 1) end
+        local pushed = redis.pcall(side == 'left' and 'LPUSH' or 'RPUSH', queue, payload)
+        if type(pushed) == 'table' and pushed.err then
+          bury(payload, { 'queue', queue, 'reason', 'queue_is_no_list', 'error', pushed.err, 'task_id', task_id })
+        elseif extras[1] == '1' then
+          redis.call('HINCRBY', deliveries, redis.sha1hex(payload), 1)
+        end
       elseif kind == 'delay' then
         redis.call('ZADD', delayed, string.format('%.0f', now + tonumber(extras[1])), id .. ' "' .. queue .. '"\n' .. payload)
         redis.call('HINCRBY', deliveries, redis.sha1hex(payload), 1)
@@ -119,7 +129,7 @@ while at <= #ARGV do
   flags[#flags + 1] = stands and 1 or 0
 end
 
-redis.call('HSET', commits, 'settle', commit .. ' ' .. table.concat(flags))
+if not overtaken then redis.call('HSET', commits, 'settle', commit .. ' ' .. table.concat(flags)) end
 local reply = { fallen }
 for index = 1, #flags do reply[index + 1] = flags[index] end
 return reply
