@@ -13,19 +13,12 @@ import pytest
 
 from aworker.errors import RequestDeclined, TaskCancelled
 from aworker.trading import backtest as backtest_module
-from aworker.trading.backtest import (
-    REASONS,
-    Simulation,
-    backtest_chunk,
-    merge_chunks,
-    plan_chunks,
-    run_backtest,
-    simulate,
-)
+from aworker.trading.backtest import backtest_chunk, merge_chunks, plan_chunks, run_backtest
 from aworker.trading.bars import Bars, BarStore, NoBars
 from aworker.trading.performance import measure, returns_of, sharpe_ratio
 from aworker.trading.rules import compile_program
 from aworker.trading.rules.evaluate import evaluate
+from aworker.trading.simulation import REASONS, Simulation, simulate
 from aworker.trading.strategy import Risk, Rules
 from tests.fixtures.market import DAY_S, START_S, Recorder, context, flags, make_bars, random_bars, store_of
 

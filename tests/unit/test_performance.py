@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from aworker.trading.backtest import simulate
 from aworker.trading.bars import BarStore
 from aworker.trading.performance import (
     annual_return,
@@ -31,6 +30,7 @@ from aworker.trading.performance import (
 )
 from aworker.trading.rules import compile_program
 from aworker.trading.rules.evaluate import evaluate
+from aworker.trading.simulation import simulate
 from aworker.trading.strategy import Rules
 from tests.fixtures.market import DAY_S, START_S
 
