@@ -93,8 +93,6 @@ def show_result(console: Console, data: Mapping[str, Any]) -> None:
 def _show_strategy(console: Console, strategy: Mapping[str, Any]) -> None:
     number, version = (plain(strategy.get(field)) for field in ("strategyId", "version"))
     console.print(f"Strategy {number}, version {version}: {plain(strategy.get('name'))}", style="bold", soft_wrap=True)
-    if strategy.get("description"):
-        console.print(plain(strategy["description"]), style="dim", soft_wrap=True)
     for line in plain(strategy.get("pythonCode", "")).splitlines():
         console.print(f"  {line}", style="cyan", soft_wrap=True)
 
@@ -117,7 +115,7 @@ def _show_backtest(console: Console, data: Mapping[str, Any]) -> None:
     for label, field, form in _METRICS:
         if field in metrics:
             table.add_row(label, form(metrics[field]), form(held[field]) if field in held else "")
-    console.print(Padding(table, (0, 0, 0, 2)))
+    console.print(Padding(table, (0, 0, 0, 2), expand=False))
     curve = metrics.get("equity_curve") or []
     unicode = (console.encoding or "").lower().startswith("utf")
     lines = draw_curve(curve, width=min(console.width, MOST_WIDTH), height=CHART_HEIGHT, unicode=unicode)
@@ -127,7 +125,7 @@ def _show_backtest(console: Console, data: Mapping[str, Any]) -> None:
     instances = data.get("instances") or []
     if instances:
         console.print(f"The latest {min(TRADES_SHOWN, len(instances))} of {len(instances)} trades", style="bold")
-        console.print(Padding(_trades(instances[-TRADES_SHOWN:]), (0, 0, 0, 2)))
+        console.print(Padding(_trades(instances[-TRADES_SHOWN:]), (0, 0, 0, 2), expand=False))
 
 
 def _trades(instances: Sequence[Mapping[str, Any]]) -> Table:
@@ -165,7 +163,7 @@ def _show_screening(console: Console, data: Mapping[str, Any]) -> None:
         table.add_column("sector")
         for place, row in enumerate(ranking, start=1):
             table.add_row(str(place), *_symbol_cells(row))
-        console.print(Padding(table, (0, 0, 0, 2)))
+        console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
 def _show_alerts(console: Console, data: Mapping[str, Any]) -> None:
@@ -184,7 +182,7 @@ def _show_alerts(console: Console, data: Mapping[str, Any]) -> None:
         table.add_column("bar")
         for row in alerts:
             table.add_row(*_symbol_cells(row), _date(_table(row, "data").get("timestamp")))
-        console.print(Padding(table, (0, 0, 0, 2)))
+        console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
 def _symbol_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -191,7 +191,8 @@ def connect(url: str) -> redis.asyncio.Redis:
     """Return an asyncio client for a URL, without retries of its own. Raises ConfigError for what is no URL."""
     arguments = connection_arguments(url)
     pool_class = redis.asyncio.BlockingConnectionPool
-    return redis.asyncio.Redis(connection_pool=pool_class(max_connections=32, timeout=5, **arguments))
+    # from_pool: closing the client closes the pool too.
+    return redis.asyncio.Redis.from_pool(pool_class(max_connections=32, timeout=5, **arguments))
 
 
 async def _answered(awaitable: Any) -> Any:
