@@ -57,7 +57,9 @@ def connection_arguments(url: str) -> dict[str, Any]:
     try:
         arguments = dict(parse_url(url))
     except ValueError as error:
-        raise ConfigError(f"redis.url must be a redis://, rediss:// or unix:// URL ({error}); correct it") from None
+        # What is said of a bad port quotes it, and it may be the beginning of a password with a slash in it.
+        reason = "its port is no port; write / and @ in a password as %2F and %40" if "Port" in str(error) else error
+        raise ConfigError(f"redis.url must be a redis://, rediss:// or unix:// URL ({reason}); correct it") from None
     arguments.update(
         retry=Retry(NoBackoff(), 0),
         socket_timeout=None,

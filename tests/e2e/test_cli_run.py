@@ -90,6 +90,7 @@ def test_without_a_terminal_the_log_has_no_control_codes(tmp_path: Path, redis_u
         ("", ["--slots", "0"], "worker.slots must be 1 to 10000, was 0"),
         ("", ["--log-level", "loud"], "logging.level must be"),
         ("", ["--redis-url", "http://:hidden@host"], "redis.url must be a redis://"),
+        ("", ["--redis-url", "redis://:hidden/secret@host/0"], "redis.url must be a redis://"),
         ("[handlers]\nmodules = ['no.such']\n", [], "handlers.modules must be importable, 'no.such' was not"),
         ("[logging]\nfile = '/no/such/folder/log'\n", [], "logging.file must be writable"),
     ],
