@@ -83,6 +83,10 @@ class Client:
         await self._pushed(lists)
         return task_ids
 
+    async def cancel(self, task_id: str) -> Found:
+        """Cancel a task: one that waits never starts, one that runs is stopped; says where it was found."""
+        return await _answered(cancel_task(self._redis, self.config, task_id))  # type: ignore[no-any-return]
+
     async def result(self, task_id: str, *, wait_s: float = 0.0) -> dict[str, Any] | None:
         """Return a task's record (``status``, ``data``, ..), or None when there is none.
 
@@ -181,8 +185,11 @@ class Updates:
             if raw is None:
                 await asyncio.sleep(0)
                 continue
-            message: dict[str, Any] = msgspec.json.decode(raw["data"])
-            if self._task_id is None or message.get("task_id") == self._task_id:
+            try:
+                message = msgspec.json.decode(raw["data"])
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue  # anybody may publish there
+            if isinstance(message, dict) and self._task_id in (None, message.get("task_id")):
                 return message
         return None
 

@@ -185,6 +185,21 @@ def test_a_second_signal_does_not_wait_and_puts_the_task_back(
     assert client.llen("strategy_queue") == 1
 
 
+def test_a_reload_keeps_what_the_flags_say(tmp_path: Path, redis_url: str) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text('[redis]\nurl = "redis://127.0.0.1:1/0"\n[worker]\nslots = 3\n')
+    with running("run", "--config", config, "--redis-url", redis_url, "--slots", 2, cwd=tmp_path) as worker:
+        worker.logs("is ready: 2 slots")
+
+        config.write_text(config.read_text() + "max_per_user = 1\n")
+        worker.signal(signal.SIGHUP)
+
+        worker.logs("The configuration was reloaded")
+        worker.signal(signal.SIGTERM)
+        assert worker.ends() == 0
+    assert "was not reloaded" not in worker.stderr
+
+
 def test_the_embedded_server_keeps_its_data_and_is_stopped_last(tmp_path: Path, data: Path) -> None:
     with running("run", "--embedded", "--data-dir", data, cwd=tmp_path) as worker:
         worker.logs(READY)
