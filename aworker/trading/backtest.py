@@ -111,10 +111,11 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
             continue
         signals = evaluate(program, bars)
         exits = None if program.exit is None else signals.exit[first:]
-        made = simulate(
-            window, signals.entry[first:], exits, rules.risk, rules.reentry, asked.commission, asked.slippage
-        )
-        portfolio.add(window, made)
+        entries = signals.entry[first:]
+        # Prices that overflow are declined by the portfolio, by name.
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = simulate(window, entries, exits, rules.risk, rules.reentry, asked.commission, asked.slippage)
+            portfolio.add(window, made)
     return {"without": without, "portfolio": portfolio.packed(INSTANCE_LIMIT)}
 
 

@@ -39,6 +39,7 @@ _BATCH_BYTES = 16 << 20
 _LARGE_BYTES = 8 << 20
 _ROW_GROUP = 1 << 16
 _GAPS_SHOWN = 20
+_MAX_EPOCH_S = 100_000_000_000
 _TIME_NAMES = ("timestamp", "date", "datetime", "time")
 _ADJUSTED_NAMES = ("adj_close", "adj close", "adjclose", "adjusted_close", "adjusted close")
 
@@ -419,7 +420,7 @@ class BarStore:
         offset = 0
         for symbol, file, _ in batch:
             length = lengths.get(str(file), 0)
-            yield Bars(symbol, timeframe, *(column.slice(offset, length).to_numpy() for column in columns))
+            yield _sound(Bars(symbol, timeframe, *(part.slice(offset, length).to_numpy() for part in columns)), file)
             offset += length
 
     def _read_one(
@@ -441,7 +442,7 @@ class BarStore:
                 lazy = lazy.slice(part.start, part.stop - part.start)
                 part = slice(None)
             frame = lazy.select(pl.col(name).cast(_type_of(name)) for name in COLUMNS).collect()
-        bars = Bars(symbol, timeframe, *(frame.get_column(name).to_numpy() for name in COLUMNS))
+        bars = _sound(Bars(symbol, timeframe, *(frame.get_column(name).to_numpy() for name in COLUMNS)), file)
         if size_bytes > _LARGE_BYTES:
             return bars
         return bars[_window(bars.timestamp, start_s, end_s, tail, before)]
@@ -460,6 +461,16 @@ class _reading:
                 f"{self.file} must be a table with the columns {', '.join(COLUMNS)}, was unreadable: {error}; "
                 "import it again"
             ) from error
+
+
+def _sound(bars: Bars, file: Path) -> Bars:
+    # A file may have been put there by hand: bars out of order would trade backwards in time without a word.
+    timestamp = bars.timestamp
+    if len(timestamp) and not (
+        timestamp.dtype == np.int64 and (timestamp[1:] > timestamp[:-1]).all() and timestamp[-1] < _MAX_EPOCH_S
+    ):
+        raise BarsInvalid(f"{file} must have rising timestamps in epoch seconds, was not so; import it again")
+    return bars
 
 
 def _canonical(symbol: str) -> str:

@@ -204,6 +204,22 @@ def test_a_file_with_integer_prices_is_read_among_others(tmp_path: Path) -> None
     assert read[1].close.dtype == np.float64
 
 
+@pytest.mark.parametrize(
+    "instants",
+    [[2, 1], [1, 1], [1, None], [1_577_836_800_000, 1_577_923_200_000]],
+    ids=["falling", "same", "null", "ms"],
+)
+def test_a_file_put_there_by_hand_must_be_sound(tmp_path: Path, instants: list[int | None]) -> None:
+    store = BarStore(store_of(tmp_path, random_bars(1, 5)))
+    frame = pl.DataFrame({"timestamp": instants} | {name: [1.0, 2.0] for name in COLUMNS[1:]})
+    frame.write_parquet(tmp_path / "1d" / "HAND.parquet")
+
+    with pytest.raises(BarsInvalid, match=r"HAND\.parquet must have rising timestamps in epoch seconds"):
+        list(store.load_many(["TEST", "HAND"], "1d"))
+    with pytest.raises(BarsInvalid, match=r"HAND\.parquet must have rising timestamps in epoch seconds"):
+        store.load("HAND", "1d")
+
+
 def test_an_import_says_what_it_dropped_and_mended(tmp_path: Path) -> None:
     file = tmp_path / "new.csv"
     file.write_text(CSV)
