@@ -1,0 +1,107 @@
+"""Prompts to strategies, without a language model: ordinary English, or the rules themselves, into checked rules.
+
+  words       a prompt as words, and a cursor over them
+  series      prices, averages, indicators and spans of time -> rule text
+  conditions  comparisons, crossings, breakouts, and, or, not -> rule text
+  clauses     buy, sell, stop, target, hold, symbols, timeframe, rank, name -> a strategy
+  edits       the same against a strategy that exists: "set the RSI period to 21"
+  templates   the strategies that have a name of their own
+
+Invariant: any text gives a draft whose rules compile, or PromptNotUnderstood; a prompt of which a word is left over is
+refused whole, never used in part. The time is linear in the prompt.
+
+Why a grammar and not keyword search: a strategy trades money, so a half that is dropped in silence ("and volume above
+...") is worse than a refusal that names the words.
+"""
+
+from __future__ import annotations
+
+from textwrap import shorten
+
+from aworker.trading.prompts.clauses import ClauseReader, PromptNotUnderstood, not_understood
+from aworker.trading.prompts.edits import EditReader
+from aworker.trading.strategy import (
+    MAX_NAME_CHARACTERS,
+    MAX_PROMPT_CHARACTERS,
+    Draft,
+    Rules,
+    StrategyInvalid,
+    apply_fields,
+    check_draft,
+    describe,
+    is_source,
+    rules_from_source,
+    source_fields,
+    source_text,
+)
+
+__all__ = ["PromptNotUnderstood", "edit_from_prompt", "strategy_from_prompt"]
+
+
+def strategy_from_prompt(prompt: str) -> Draft:
+    """Read a prompt into a new strategy. Raises PromptNotUnderstood."""
+    _check_length(prompt)
+    if is_source(prompt):
+        return _draft_from_source(prompt)
+    reader = ClauseReader(prompt)
+    reader.read()
+    return _draft(reader.name or _title(reader, prompt), reader.rules(), prompt)
+
+
+def edit_from_prompt(prompt: str, current: Rules, name: str) -> Draft:
+    """Read a prompt as a change of ``current``, the rules of the strategy called ``name``.
+
+    What the prompt does not speak of stays. "Create a ... strategy" and rules that begin with ``entry:`` describe a
+    strategy whole and replace all of it. Raises PromptNotUnderstood.
+    """
+    _check_length(prompt)
+    if is_source(prompt):
+        return _edit_from_source(prompt, current, name)
+    reader = EditReader(prompt, current)
+    reader.read()
+    if reader.is_new and reader.done:
+        reason = "it asks for a new strategy and for changes of this one"
+        raise not_understood(reader.done, prompt.strip(), reason)
+    if reader.is_new:
+        return _draft(reader.name or _title(reader, prompt), reader.rules(), prompt)
+    return _draft(reader.name or name, reader.edited(), prompt)
+
+
+def _check_length(prompt: str) -> None:
+    if not prompt.strip():
+        raise PromptNotUnderstood("prompt must say what the strategy does, was blank; describe when to buy", [], "")
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        rule = f"prompt must be at most {MAX_PROMPT_CHARACTERS:,} characters, was {len(prompt):,}; cut it"
+        raise PromptNotUnderstood(rule, [], "")
+
+
+def _draft_from_source(prompt: str) -> Draft:
+    try:
+        rules = rules_from_source(prompt)
+        name = source_fields(prompt).get("name")
+    except StrategyInvalid as error:
+        raise PromptNotUnderstood(str(error), [], prompt.strip()) from None
+    return _draft(name or rules.entry[:MAX_NAME_CHARACTERS], rules, prompt)
+
+
+def _edit_from_source(prompt: str, current: Rules, name: str) -> Draft:
+    try:
+        fields = source_fields(prompt)
+        rules = rules_from_source(prompt) if "entry" in fields else apply_fields(current, fields)
+    except StrategyInvalid as error:
+        raise PromptNotUnderstood(str(error), [], prompt.strip()) from None
+    return _draft(fields.get("name", name), rules, prompt)
+
+
+def _draft(name: str, rules: Rules, prompt: str) -> Draft:
+    try:
+        return check_draft(Draft(name, describe(rules), rules))
+    except StrategyInvalid as error:
+        raise not_understood(source_text(rules).splitlines(), prompt.strip(), str(error)) from None
+
+
+def _title(reader: ClauseReader, prompt: str) -> str:
+    if reader.template is not None:
+        return reader.template[0].title
+    printable = "".join(character if character.isprintable() else " " for character in prompt[:200])
+    return shorten(" ".join(printable.split()), 60, placeholder="...") or "Strategy"
