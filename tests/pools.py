@@ -38,11 +38,13 @@ class OpenPool:
 
 @contextlib.asynccontextmanager
 async def pool_of(processes: int = 2, **settings: Any) -> AsyncIterator[OpenPool]:
-    """Open a pool with a short grace."""
+    """Open a pool with a short grace, and wait for its spare."""
     records: list[LogRecord] = []
     settings.setdefault("stop_grace_s", 0.2)
     async with open_pool(PoolSettings(processes=processes, **settings), log=records.append) as pool:
-        yield OpenPool(pool, records)
+        opened = OpenPool(pool, records)
+        await eventually(lambda: opened.whole)
+        yield opened
 
 
 async def eventually(is_so: Callable[[], bool], *, within_s: float = 5.0) -> None:

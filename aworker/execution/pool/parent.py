@@ -421,7 +421,9 @@ class Pool:
             child.pid = number
             child.forget_timer()
             self._failed_starts = 0
-            self._release(child)
+            self._idle.insert(0, child)  # those that have worked go first: their caches are warm
+            self._changed.set()
+            self._dispatch()
         elif call is None or call.number != number:
             if kind is not Kind.PROGRESS:
                 raise FrameError(f"frame.number must be of the running call, was {number}")
