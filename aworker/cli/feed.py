@@ -80,7 +80,8 @@ class Feeder:
                     await self._feed(client, task)
                 except AworkerError as error:
                     self._console.print(f"Failed: {plain(error)}", style="red", soft_wrap=True)
-        self._console.print(self._goodbye(self._created), soft_wrap=True)
+        if words := self._goodbye(self._created):
+            self._console.print(words, soft_wrap=True)
 
     async def _feed(self, client: Client, task: FeedTask) -> None:
         args = self._with_created(task.args)

@@ -59,7 +59,7 @@ def asked_of_redis(
     """
     import anyio
 
-    from aworker.queues.client import connect
+    from aworker.queues.connection import connect
 
     async def answered() -> Answer:
         client = connect(config.redis.url)

@@ -85,13 +85,8 @@ class AboveTheBar:
             self._stream.write(text)
         return len(text)
 
-    def flush(self) -> None:
-        """Flush the stream."""
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        """Whether the stream is a terminal."""
-        return self._stream.isatty()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def share_the_terminal(console: Console, progress: ProgressLines) -> None:

@@ -77,20 +77,21 @@ def show_record(console: Console, record: Mapping[str, Any]) -> None:
 
 def show_result(console: Console, data: Mapping[str, Any]) -> None:
     """Show what a handler returned: the four kinds of the wire protocol, or any other as JSON."""
-    if isinstance(data.get("strategy"), dict):
-        _show_strategy(console, data["strategy"])
-    elif data.get("execution_mode") == "backtest":
-        _show_backtest(console, data)
-    elif data.get("execution_mode") == "screening":
-        _show_screening(console, data)
-    elif data.get("execution_mode") == "realtime":
-        _show_alerts(console, data)
-    else:
-        text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
-        console.print(text, soft_wrap=True)
+    kind = "strategy" if isinstance(data.get("strategy"), dict) else data.get("execution_mode")
+    show = _VIEWS.get(kind) if isinstance(kind, str) else None
+    if show is not None:
+        try:
+            show(console, data)
+            return
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
+            # Somebody else's handler may return something that only looks like one of ours.
+            console.print("Not a result of the usual form:", style="dim")
+    text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+    console.print(text, soft_wrap=True)
 
 
-def _show_strategy(console: Console, strategy: Mapping[str, Any]) -> None:
+def _show_strategy(console: Console, data: Mapping[str, Any]) -> None:
+    strategy = data["strategy"]
     number, version = (plain(strategy.get(field)) for field in ("strategyId", "version"))
     console.print(f"Strategy {number}, version {version}: {plain(strategy.get('name'))}", style="bold", soft_wrap=True)
     for line in plain(strategy.get("pythonCode", "")).splitlines():
@@ -241,3 +242,10 @@ _METRICS = (
     ("time in the market", "exposure", _share),
     ("turnover, a year", "turnover", _number),
 )
+
+_VIEWS = {
+    "strategy": _show_strategy,
+    "backtest": _show_backtest,
+    "screening": _show_screening,
+    "realtime": _show_alerts,
+}

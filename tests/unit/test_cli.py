@@ -225,6 +225,20 @@ def test_a_result_of_another_kind_is_shown_as_json() -> None:
     assert '"answer": 42' in shown(completed(answer=42))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"execution_mode": "backtest", "instances": [3]},
+        {"execution_mode": "screening", "ranked_results": {"AAPL": 1}},
+        {"execution_mode": "realtime", "alerts": "none"},
+        {"strategy": {"strategyId": 1, "pythonCode": 5}},
+        {"execution_mode": ["backtest"]},
+    ],
+)
+def test_what_only_looks_like_a_result_of_ours_is_shown_all_the_same(fields: dict[str, Any]) -> None:
+    assert shown(completed(success=True, **fields)) != ""
+
+
 def test_a_task_that_runs_says_since_when() -> None:
     assert shown({"status": "running", "data": {"started_at": "2024-01-01T00:00:00Z"}}) == (
         "Running since 2024-01-01T00:00:00Z\n"
