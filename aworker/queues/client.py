@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from aworker.clock import rfc3339
 from aworker.config import Config, RedisConfig
 from aworker.errors import PayloadInvalid, QueueUnavailable
-from aworker.queues.connection import connection_arguments
+from aworker.queues.cancelling import Found, cancel_task
+from aworker.queues.connection import connect
 from aworker.queues.keys import CHANNEL, RESULT_PREFIX
 from aworker.queues.routing import route
 
@@ -192,14 +192,6 @@ class Updates:
             if isinstance(message, dict) and self._task_id in (None, message.get("task_id")):
                 return message
         return None
-
-
-def connect(url: str) -> redis.asyncio.Redis:
-    """Return an asyncio client for a URL, without retries of its own. Raises ConfigError for what is no URL."""
-    arguments = connection_arguments(url)
-    pool_class = redis.asyncio.BlockingConnectionPool
-    # from_pool: closing the client closes the pool too.
-    return redis.asyncio.Redis.from_pool(pool_class(max_connections=32, timeout=5, **arguments))
 
 
 async def _answered(awaitable: Any) -> Any:

@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import redis.asyncio
 from hiredis import pack_command
 from loguru import logger
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
@@ -78,6 +79,14 @@ def address_of(url: str) -> str:
         return f"unix:{arguments['path']}"
     host, port = arguments.get("host", "localhost"), arguments.get("port", 6379)
     return f"{host}:{port}/{arguments.get('db', 0)}"
+
+
+def connect(url: str) -> redis.asyncio.Redis:
+    """Return an asyncio client for a URL, without retries of its own. Raises ConfigError for what is no URL."""
+    arguments = connection_arguments(url)
+    pool_class = redis.asyncio.BlockingConnectionPool
+    # from_pool: closing the client closes the pool too.
+    return redis.asyncio.Redis.from_pool(pool_class(max_connections=32, timeout=5, **arguments))
 
 
 class Health:

@@ -17,7 +17,19 @@ HEARTBEAT_TTL_S = 30
 class Keys:
     """aworker's own keys under one prefix."""
 
-    __slots__ = ("claimed", "dead", "dead_bytes", "delayed", "deliveries", "ends", "lease_id", "prefix", "workers")
+    __slots__ = (
+        "cancelled",
+        "claimed",
+        "control",
+        "dead",
+        "dead_bytes",
+        "delayed",
+        "deliveries",
+        "ends",
+        "lease_id",
+        "prefix",
+        "workers",
+    )
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -30,6 +42,10 @@ class Keys:
         """hash: a list's taking end and when it was last compared."""
         self.claimed = f"{prefix}claimed"
         """hash: task_id to the lease that runs it."""
+        self.cancelled = f"{prefix}cancelled"
+        """zset: task_id that is not to start, to the epoch second until which that holds."""
+        self.control = f"{prefix}control"
+        """channel: what operators tell running workers."""
         self.delayed = f"{prefix}delayed"
         """zset: lease id, queue and payload, to due time in ms."""
         self.dead = f"{prefix}dead"

@@ -28,7 +28,8 @@ class Reaper:
     def __init__(self, live: LiveConfig, queue: LeasedQueue) -> None:
         self._live = live
         self._queue = queue
-        self._renewals, self._heard = anyio.create_memory_object_stream[Renewal](1)
+        self._latest: Renewal | None = None
+        self._heard = anyio.Event()
         self._connects = 0
         self._not_before = 0.0
         self._clock_offset_s: float | None = None
@@ -37,7 +38,7 @@ class Reaper:
         queue.on_delayed = self._look_for_delayed
 
     def hear(self, renewal: Renewal) -> None:
-        """Take a renewal from the heartbeat; an unread older one is enough."""
+        """Take a renewal from the heartbeat."""
         if not renewal.stood and self._connects:
             logger.warning("The lease deadline had passed: other workers may have taken this worker's tasks")
             self._queue.audit()
@@ -48,16 +49,17 @@ class Reaper:
                 self._queue.audit()
         else:
             self._mismatches = 0
-        try:
-            self._renewals.send_nowait(renewal)
-        except anyio.WouldBlock:
-            return
+        self._latest = renewal
+        self._heard.set()
 
     async def run(self) -> None:
         """Reclaim what is announced, until cancelled."""
-        async for renewal in self._heard:
+        while True:
+            await self._heard.wait()
+            self._heard = anyio.Event()
             try:
-                await self._act(renewal)
+                if self._latest is not None:
+                    await self._act(self._latest)
             except QueueUnavailable as error:
                 self._queue.health.down(str(error))
             except ResponseError as error:

@@ -17,7 +17,11 @@ from aworker.lease import Lease
 from aworker.metrics import counters
 from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.queues import Queue
+from aworker.queues.cancelling import CANCELLED_TEXT, CANCELLED_TYPE
+from aworker.queues.control import Control
 from aworker.task import Task
+
+CANCELLED = Failed(CANCELLED_TEXT, CANCELLED_TYPE)
 
 
 class Slot:
@@ -37,6 +41,7 @@ class Slot:
         executor: Executor,
         runs: dict[int, Run],
         is_surplus: Callable[[], bool],
+        control: Control,
     ) -> None:
         self._live = live
         self._queue = queue
@@ -44,6 +49,7 @@ class Slot:
         self._executor = executor
         self._runs = runs
         self._is_surplus = is_surplus
+        self._control = control
 
     async def run(self) -> None:
         """Work until there is nothing more to claim, or there are more slots than configured."""
@@ -67,9 +73,9 @@ class Slot:
                 UnknownTaskType(f"task_type must be one of {known}, was {task.task_type!r}; add a handler for it"),
             )
             return
-        expired = self._expired(task)
-        if expired is not None:
-            self._queue.settle(lease, expired, 0.0, lambda done, final: _log_end(lease, task, final, 0.0, done))
+        refused = CANCELLED if self._control.is_cancelled(task.task_id) else self._expired(task)
+        if refused is not None:
+            self._settle(lease, task, refused, 0.0)
             return
         if lease.duplicate_of and self._live.value.task(task.task_type).duplicates == "drop":
             reason = await self._queue.duplicate_reason(lease, task)
@@ -92,7 +98,15 @@ class Slot:
         elapsed_s = time.monotonic() - started_at
         if isinstance(outcome, Lost):
             outcome = Returned("its lease was lost", counted=False)  # refused by the fence: written nowhere
-        self._queue.settle(lease, outcome, elapsed_s, lambda done, final: _log_end(lease, task, final, elapsed_s, done))
+        self._settle(lease, task, outcome, elapsed_s)
+
+    def _settle(self, lease: Lease, task: Task, outcome: Outcome, elapsed_s: float) -> None:
+        def written(done: bool, final: Outcome) -> None:
+            if final == CANCELLED:
+                self._control.carried_out(task.task_id)
+            _log_end(lease, task, final, elapsed_s, done)
+
+        self._queue.settle(lease, outcome, elapsed_s, written)
 
     def _expired(self, task: Task) -> Failed | None:
         expires_s = self._live.value.task(task.task_type).expires_s

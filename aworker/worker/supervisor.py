@@ -29,6 +29,7 @@ from aworker.execution.registry import Registry
 from aworker.logs import configure_logs
 from aworker.outcome import Returned
 from aworker.queues import Queue
+from aworker.queues.control import Control
 from aworker.queues.leased import LeasedQueue, open_leased_queue
 from aworker.queues.plain import PlainQueue, open_plain_queue
 from aworker.worker.heartbeat import Heartbeat
@@ -36,7 +37,7 @@ from aworker.worker.monitor import Monitor
 from aworker.worker.periodic import every
 from aworker.worker.reaper import Reaper
 from aworker.worker.reload import LOOK_INTERVAL_S, Reload
-from aworker.worker.slot import Slot
+from aworker.worker.slot import CANCELLED, Slot
 
 TICK_S = 0.25
 OLDEST_SERVER = (7, 0)
@@ -115,6 +116,7 @@ class Supervisor:
     async def _work(self, queue: Queue, pool: Pool | None) -> None:
         self._queue, self._pool = queue, pool
         executor = Executor(self._live, pool)
+        control = Control(self._live, queue.health)
         reaper = Reaper(self._live, queue) if isinstance(queue, LeasedQueue) else None
         async with anyio.create_task_group() as side:
 
@@ -135,12 +137,14 @@ class Supervisor:
                 if reaper is not None:
                     side.start_soon(reaper.run)
                     side.start_soon(reaper.put_back_delayed)
+                side.start_soon(control.listen, self._cancel)
+                side.start_soon(control.clean, queue.ask)
                 side.start_soon(self._drain_when_told, queue)
                 side.start_soon(every, lambda: LOOK_INTERVAL_S, self._reload.look)
                 if self._burst:
                     side.start_soon(self._drain_when_idle, queue)
                 async with anyio.create_task_group() as slots:
-                    slot = Slot(self._live, queue, self._registry, executor, self._runs, self._is_surplus)
+                    slot = Slot(self._live, queue, self._registry, executor, self._runs, self._is_surplus, control)
 
                     def start_slot() -> None:
                         slots.start_soon(self._run_slot, slot)
@@ -197,6 +201,11 @@ class Supervisor:
         if self._queue is not None:
             self._queue.resize(max(0, self._slots - new.worker.slots))
             self._top_up()
+
+    def _cancel(self, task_id: str) -> None:
+        for run in self._runs.values():
+            if run.task.task_id == task_id:
+                run.stop(CANCELLED)
 
     # Ending.
 

@@ -24,7 +24,7 @@ import redis.asyncio
 from aworker.config import Config, LiveConfig, LoggingConfig, RedisConfig, ResultsConfig, WorkerConfig
 from aworker.execution.registry import Handler, Registry
 from aworker.logs import configure_logs
-from aworker.queues.client import connect
+from aworker.queues.connection import connect
 from aworker.worker.supervisor import Supervisor
 from tests.servers import Server
 

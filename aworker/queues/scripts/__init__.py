@@ -35,7 +35,9 @@ RENEW = Script("renew")
 RECLAIM = Script("reclaim")
 DUE = Script("due")
 REQUEUE = Script("requeue")
-ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, REQUEUE)
+FIND = Script("find")
+CANCEL = Script("cancel")
+ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, REQUEUE, FIND, CANCEL)
 
 
 async def load_scripts(link: Link) -> None:

@@ -1,0 +1,48 @@
+"""A worker inside the test's own loop, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import msgspec
+
+from aworker.config import Config, LiveConfig, RedisConfig
+from aworker.execution.registry import Handler, Registry
+from aworker.worker.supervisor import Supervisor
+
+
+def config_of(url: str, **sections: Any) -> Config:
+    return msgspec.structs.replace(Config(), redis=RedisConfig(url=url), **sections)
+
+
+@asynccontextmanager
+async def running_worker(
+    config: Config, handlers: dict[str, Callable[..., Any]], *, preload: tuple[str, ...] = ()
+) -> AsyncIterator[Supervisor]:
+    """Run a worker while the block runs, then drain it."""
+    registry = Registry()
+    for task_type, function in handlers.items():
+        registry.add(Handler(task_type, function))
+    ready = anyio.Event()
+    supervisor = Supervisor(LiveConfig(config), registry, preload=preload, on_ready=ready.set)
+    async with anyio.create_task_group() as group:
+        group.start_soon(supervisor.run)
+        with anyio.fail_after(30):
+            await ready.wait()
+        yield supervisor
+        supervisor.drain()
+
+
+async def eventually(holds: Callable[[], Awaitable[Any]], *, within_s: float = 20.0) -> Any:
+    """Poll until ``holds`` is true and return what it gave; fail when the time is up."""
+    value: Any = None
+    with anyio.move_on_after(within_s):
+        while True:
+            value = await holds()
+            if value:
+                return value
+            await anyio.sleep(0.01)
+    raise AssertionError(f"did not hold within {within_s:g} s; last was {value!r}")
