@@ -58,8 +58,10 @@ class BacktestRequest(msgspec.Struct, frozen=True):
     """Fraction of the price by which a fill is worse."""
     planned: bool = False
     chunks: int = 1
+    """Into how many the plan was cut; a lone chunk tells its progress itself."""
     symbols_without_bars: list[str] = []
     note: str | None = None
+    """What the result says about the window."""
 
 
 def plan_chunks(request: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -78,9 +80,10 @@ def plan_chunks(request: dict[str, Any], context: Context) -> dict[str, Any]:
     size = int(min(max(_CHUNK_BARS / bars_each, 1), _CHUNK_SYMBOLS))
     parts = [symbols[start : start + size] for start in range(0, len(symbols), size)]
     planned = msgspec.structs.replace(planned, chunks=len(parts))
+    bare = msgspec.structs.replace(planned, symbols_without_bars=[])
     return {
         "request": msgspec.to_builtins(planned),
-        "chunks": [msgspec.to_builtins(msgspec.structs.replace(planned, symbols=part)) for part in parts],
+        "chunks": [msgspec.to_builtins(msgspec.structs.replace(bare, symbols=part)) for part in parts],
     }
 
 

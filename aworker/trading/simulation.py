@@ -144,14 +144,14 @@ def _simulate(
         if place == len(candidates) or candidates[place] + 1 >= count:
             break
         start = candidates[place] + 1
-        paid = float(open_[start]) * better
+        paid = open_.item(start) * better
         place = bisect_left(exits, start)
         end, reason = (exits[place] + 1, _SIGNAL) if place < len(exits) else (count, OPEN)
         if risk.max_bars is not None and start + risk.max_bars < end:
             end, reason = start + risk.max_bars, _MAX_BARS
         if end >= count:
             end, reason = count, OPEN
-        got = float(close[-1]) if reason == OPEN else float(open_[end]) * worse
+        got = close.item(-1) if reason == OPEN else open_.item(end) * worse
         if has_limits:
             floor = paid * (1.0 - risk.stop_loss) if risk.stop_loss is not None else 0.0
             target = paid * (1.0 + risk.take_profit) if risk.take_profit is not None else np.inf
@@ -223,7 +223,7 @@ def _first_hit(
             peaks = np.empty(stop - start)
             peaks[0], peaks[1:] = peak, high[start : stop - 1]
             np.maximum.accumulate(peaks, out=peaks)
-            peak = max(float(peaks[-1]), float(high[stop - 1]))
+            peak = max(peaks.item(-1), high.item(stop - 1))
             level = np.maximum(peaks * keep, floor)
         hits = low[start:stop] <= level
         if target != np.inf:
@@ -231,9 +231,9 @@ def _first_hit(
         first = int(hits.argmax())
         if hits[first]:
             bar = start + first
-            limit = float(level[first]) if isinstance(level, np.ndarray) else level
-            if low[bar] > limit:
+            limit = level.item(first) if isinstance(level, np.ndarray) else level
+            if low.item(bar) > limit:
                 return bar, target, _TARGET
-            return bar, min(limit, float(open_[bar])), _TRAIL if limit > floor else _STOP
+            return bar, min(limit, open_.item(bar)), _TRAIL if limit > floor else _STOP
         start, width = stop, width * 4
     return None
