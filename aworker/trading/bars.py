@@ -407,8 +407,7 @@ class BarStore:
     def _read_batch(self, batch: list[tuple[str, Path, int]], timeframe: str) -> Iterator[Bars]:
         files = [file for _, file, _ in batch]
         try:
-            lazy = pl.scan_parquet(files, glob=False, include_file_paths="file")
-            frame = lazy.select(*(pl.col(name).cast(_type_of(name)) for name in COLUMNS), "file").collect()
+            frame = pl.scan_parquet(files, glob=False, include_file_paths="file").select(*COLUMNS, "file").collect()
         except (pl.exceptions.PolarsError, OSError):
             # One file is broken or of other types: read them one by one, so that the error names it.
             for entry in batch:
@@ -416,7 +415,7 @@ class BarStore:
             return
         runs = frame.get_column("file").rle()
         lengths = dict(zip(runs.struct.field("value").to_list(), runs.struct.field("len").to_list(), strict=True))
-        columns = [frame.get_column(name) for name in COLUMNS]
+        columns = [frame.get_column(name).cast(_type_of(name)) for name in COLUMNS]
         offset = 0
         for symbol, file, _ in batch:
             length = lengths.get(str(file), 0)
