@@ -162,7 +162,10 @@ class LeasedQueue:
             await backoff.wait()
 
     async def reclaim(self) -> int:
-        """Put back the tasks of one worker whose lease deadline has passed; how many there were."""
+        """Put back the tasks of one worker whose lease deadline has passed; how many there were.
+
+        Raises QueueUnavailable.
+        """
         config = self._live.value
         command = scripts.RECLAIM.command(
             [
@@ -181,8 +184,7 @@ class LeasedQueue:
                 self.keys.commits(""),
             ],
         )
-        async with self._side_lock:
-            (reply,) = await scripts.run_scripts(self._side, [command])
+        reply = await self._transition(command)
         dead_worker = reply[0].decode()
         if not dead_worker:
             return 0
@@ -200,11 +202,9 @@ class LeasedQueue:
         return len(leases) or 1
 
     async def put_back_due(self) -> int:
-        """Put delayed tasks whose time has come back onto their lists; how many."""
+        """Put delayed tasks whose time has come back onto their lists; how many. Raises QueueUnavailable."""
         command = scripts.DUE.command([self.keys.delayed, self.keys.ends], ["", 1000])
-        async with self._side_lock:
-            (moved,) = await scripts.run_scripts(self._side, [command])
-        return int(moved)
+        return int(await self._transition(command))
 
     async def lengths(self) -> dict[str, int]:
         """Return each level's length by label, and ``leased``, ``delayed`` and ``dead``."""
@@ -230,6 +230,14 @@ class LeasedQueue:
         await self.lane.drop()
 
     # Within.
+
+    async def _transition(self, command: tuple[Any, ...]) -> Any:
+        try:
+            async with self._side_lock:
+                (reply,) = await scripts.run_scripts(self._side, [command])
+        except ResponseError as error:
+            raise QueueUnavailable(f"it refuses a script: {error}") from None
+        return reply
 
     def _write(self, lease: Lease, plan: Settlement, then: Settled | None) -> Write:
         extras: tuple[Any, ...]

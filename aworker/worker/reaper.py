@@ -12,7 +12,6 @@ import time
 
 import anyio
 from loguru import logger
-from redis.exceptions import ResponseError
 
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
@@ -62,8 +61,6 @@ class Reaper:
                     await self._act(self._latest)
             except QueueUnavailable as error:
                 self._queue.health.down(str(error))
-            except ResponseError as error:
-                logger.error(f"Redis refused to reclaim: {error}")
 
     async def put_back_delayed(self) -> None:
         """Put this worker's own delayed tasks back in time, until cancelled."""
@@ -72,7 +69,7 @@ class Reaper:
             self._due_soon = anyio.Event()
             try:
                 await self._queue.put_back_due()
-            except (QueueUnavailable, ResponseError) as error:
+            except QueueUnavailable as error:
                 self._queue.health.down(str(error))
 
     def _look_for_delayed(self, delay_s: float) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -62,7 +61,7 @@ async def bare_loop(url: str, slots: int, count: int, store: bool) -> float:
     async def slot(client: redis.asyncio.Redis) -> None:
         nonlocal left
         while left > 0:
-            popped: Any = await client.execute_command("BRPOP", "strategy_queue_priority", "strategy_queue", 1)
+            popped = await client.brpop(["strategy_queue_priority", "strategy_queue"], timeout=1)
             if popped is None:
                 return
             task = json.loads(popped[1])
@@ -191,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

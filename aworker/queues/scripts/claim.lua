@@ -111,8 +111,12 @@ end
 
 -- The end of a list whose task is the older one: asked at most once a second and when the list was empty before.
 local function taking_end(key, policy)
-  if policy ~= 'auto' then return policy end
   local kept = redis.call('HGET', KEYS[5], key)
+  if policy ~= 'auto' then
+    -- Written down for what puts tasks back without knowing the configuration.
+    if not kept or string.match(kept, '^%a+') ~= policy then redis.call('HSET', KEYS[5], key, policy .. ' 0') end
+    return policy
+  end
   local side, checked = string.match(kept or 'right 0', '^(%a+) (%d+)$')
   if now - tonumber(checked) < 1000 and now >= tonumber(checked) then return side end
   if redis.call('LLEN', key) < 2 then return side end

@@ -1,0 +1,152 @@
+"""The composition root: configuration and handlers become a supervisor.
+
+Beside cli it is the only one to know trading.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import anyio
+
+from aworker.config import Config, LiveConfig
+from aworker.errors import ConfigError
+from aworker.execution.registry import Registry, declared
+from aworker.logs import configure_logs
+from aworker.worker.supervisor import Supervisor
+
+TRADING_CHILD_MODULES = ("aworker.trading.backtest", "aworker.trading.screening", "aworker.trading.alerts")
+"""What children import before the worker is ready: the heavy libraries come with it."""
+
+
+def build_registry(config: Config, closing: AsyncExitStack | None = None) -> Registry:
+    """Return every handler: the built-in ones, then those of the configured modules.
+
+    What the built-in ones have open is closed with ``closing``. Raises ConfigError when a module cannot be imported.
+    """
+    registry = Registry()
+    if _has_trading():
+        _add_trading(registry, config, closing)
+    for module in config.handlers.modules:
+        try:
+            import_module(module)
+        except Exception as error:
+            raise ConfigError(
+                f"handlers.modules must be importable, {module!r} was not ({type(error).__name__}: {error}); "
+                "check the name and the Python path"
+            ) from error
+    for handler in declared:
+        registry.add(handler)
+    return registry
+
+
+def _add_trading(registry: Registry, config: Config, closing: AsyncExitStack | None) -> None:
+    from aworker.queues.connection import connect
+    from aworker.trading.handlers import TradingHandlers
+    from aworker.trading.llm import LanguageModel
+    from aworker.trading.store import Store
+
+    redis = connect(config.strategies.url or config.redis.url)
+    if closing is not None:
+        closing.push_async_callback(redis.aclose)
+    llm, bars, costs = config.llm, config.market_data, config.backtest
+    TradingHandlers(
+        Store(redis, prefix=config.redis.key_prefix, first_id=config.strategies.first_id),
+        bars.path or None,
+        bars.max_age_s,
+        costs.commission,
+        costs.slippage,
+        LanguageModel(llm.base_url, llm.model, llm.api_key_env) if llm.base_url else None,
+    ).register(registry)
+
+
+def _has_trading() -> bool:
+    # Without the domain this is a worker for other people's handlers.
+    return find_spec("aworker.trading") is not None
+
+
+async def serve(
+    live: LiveConfig,
+    *,
+    burst: bool = False,
+    feed: Callable[[], Awaitable[None]] | None = None,
+    config_path: Path | None = None,
+    load: Callable[[], Config] | None = None,
+) -> None:
+    """Run a worker until it is drained. Raises ConfigError.
+
+    ``feed`` runs beside it in the same loop once the worker is ready, and is cancelled when the worker has ended; with
+    ``burst`` the worker waits for its end. ``load`` reads the configuration again when ``config_path`` changes.
+    """
+    is_ready = anyio.Event()
+    is_fed = anyio.Event()
+
+    async def feed_when_ready() -> None:
+        await is_ready.wait()
+        if feed is not None:
+            await feed()
+        is_fed.set()
+
+    async with AsyncExitStack() as closing:
+        supervisor = Supervisor(
+            live,
+            build_registry(live.value, closing),
+            preload=(*(TRADING_CHILD_MODULES if _has_trading() else ()), *live.value.handlers.modules),
+            burst=burst,
+            on_ready=is_ready.set,
+            expects_more=lambda: not is_fed.is_set(),
+            config_path=config_path,
+            load=load,
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(feed_when_ready)
+            await supervisor.run()
+            group.cancel_scope.cancel()
+
+
+def run(
+    config: Config,
+    *,
+    burst: bool = False,
+    feed: Callable[[], Awaitable[None]] | None = None,
+    config_path: Path | None = None,
+    load: Callable[[], Config] | None = None,
+) -> int:
+    """Configure the logs, `serve`, and return the exit code. Raises ConfigError."""
+    try:
+        configure_logs(config.logging)
+    except OSError as error:
+        raise ConfigError(f"logging.file must be writable, was not ({error}); check the path") from error
+
+    async def serve_it() -> None:
+        await serve(LiveConfig(config), burst=burst, feed=feed, config_path=config_path, load=load)
+
+    use_uvloop = "uvloop" in sys.modules or _has_uvloop()
+    try:
+        anyio.run(serve_it, backend_options={"use_uvloop": use_uvloop})
+    except BaseExceptionGroup as group:
+        # Task groups wrap what they raise; a wrong configuration is to be told as one.
+        wrong = _first(group)
+        if isinstance(wrong, ConfigError):
+            raise wrong from None
+        raise
+    return 0
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _has_uvloop() -> bool:
+    try:
+        import_module("uvloop")
+    except ImportError:
+        return False
+    return True
