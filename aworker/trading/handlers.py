@@ -1,0 +1,353 @@
+"""The four task types: their arguments, and what they do with the store, the prompts and the pool's children.
+
+The parent process stays small: whatever needs numpy, TA-Lib or polars is named as text and runs in a child.
+Invariant: effects are keyed by the task, so a task that is delivered again finds what it did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import anyio
+import msgspec
+
+from aworker.clock import now_s, parse_rfc3339
+from aworker.errors import RequestDeclined
+from aworker.execution.context import Context
+from aworker.execution.registry import Handler, Registry
+from aworker.trading.prompts import PromptNotUnderstood, edit_from_prompt, strategy_from_prompt
+from aworker.trading.store import Store, check_owner
+from aworker.trading.strategy import Draft, Strategy, source_text
+
+NEW_STRATEGY = -1
+MAX_LIMIT = 10_000
+MAX_STRATEGIES = 100
+
+_RUN = "aworker.trading.backtest:run_backtest"
+_PLAN = "aworker.trading.backtest:plan_chunks"
+_CHUNK = "aworker.trading.backtest:backtest_chunk"
+_MERGE = "aworker.trading.backtest:merge_chunks"
+_SCREEN = "aworker.trading.screening:screen"
+_ALERT = "aworker.trading.alerts:check_alert"
+
+_SMALL_SYMBOLS = 20
+"""Up to so many symbols of daily bars a backtest is one call of a child: cutting it costs more than it saves."""
+_CHUNKS_AT_ONCE = 32
+_DAY_S = 86_400
+_INT64 = 1 << 63
+
+
+class LanguageModelLike(Protocol):
+    """What can make a strategy of a prompt that the grammar does not understand."""
+
+    async def draft(self, prompt: str, current: Draft | None = None) -> Draft:
+        """Return a checked draft or raise RequestDeclined."""
+        ...
+
+
+class CreateStrategyArgs(msgspec.Struct, kw_only=True):
+    """What create_strategy takes."""
+
+    user_id: int | str
+    prompt: str
+    strategy_id: int | str | None = NEW_STRATEGY
+    """-1 or null = a new strategy, else the one to edit."""
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise ValueError(f"prompt must be not blank, was {self.prompt!r}; say when to buy")
+        self.strategy_id = NEW_STRATEGY if self.strategy_id is None else _identifier("strategy_id", self.strategy_id)
+
+
+class BacktestArgs(msgspec.Struct, kw_only=True):
+    """What backtest takes; an empty list stands for null."""
+
+    strategy_id: int | str
+    user_id: int | str | None = None
+    symbols: list[str] | None = None
+    """null = the strategy's own."""
+    securities: list[str] | None = None
+    """A further filter on the symbols; null = none."""
+    start_date: str | None = None
+    end_date: str | None = None
+    """``YYYY-MM-DD`` (the whole of that day) or RFC 3339; null = the task's run."""
+
+    def __post_init__(self) -> None:
+        self.strategy_id = _identifier("strategy_id", self.strategy_id)
+        _instant("start_date", self.start_date)
+        _instant("end_date", self.end_date)
+
+
+class ScreeningArgs(msgspec.Struct, kw_only=True):
+    """What screening takes."""
+
+    strategy_ids: list[int | str]
+    universe: list[str] | None = None
+    """null = every symbol in the store; an empty list stands for null."""
+    limit: int | None = 100
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.strategy_ids) <= MAX_STRATEGIES:
+            raise ValueError(
+                f"strategy_ids must be 1 to {MAX_STRATEGIES} ids, was {len(self.strategy_ids)}; name those to screen by"
+            )
+        self.strategy_ids = [
+            _identifier(f"strategy_ids[{index}]", each) for index, each in enumerate(self.strategy_ids)
+        ]
+        self.limit = 100 if self.limit is None else self.limit
+        if not 1 <= self.limit <= MAX_LIMIT:
+            raise ValueError(f"limit must be 1 to {MAX_LIMIT:,}, was {self.limit}; 100 is the default")
+
+
+class AlertArgs(msgspec.Struct, kw_only=True):
+    """What alert takes."""
+
+    strategy_id: int | str
+    symbols: list[str] | None = None
+    """null = the strategy's own; an empty list stands for null."""
+    user_id: int | str | None = None
+
+    def __post_init__(self) -> None:
+        self.strategy_id = _identifier("strategy_id", self.strategy_id)
+
+
+class TradingHandlers:
+    """The handlers of one worker.
+
+    ``max_age_s`` (0 = off) is how long ago a symbol's latest bar may have begun to give a signal; ``commission`` and
+    ``slippage`` are fractions a side.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        market_data_path: str | None,
+        max_age_s: float,
+        commission: float,
+        slippage: float,
+        llm: LanguageModelLike | None,
+    ) -> None:
+        self._store = store
+        self._market_data_path = market_data_path or None
+        self._max_age_s = max_age_s
+        self._commission = commission
+        self._slippage = slippage
+        self._llm = llm
+
+    def register(self, registry: Registry) -> None:
+        """Add the four handlers."""
+        registry.add(Handler("create_strategy", self.create_strategy, timeout_s=180))
+        registry.add(Handler("backtest", self.backtest, uses_pool=True, timeout_s=600))
+        registry.add(Handler("screening", self.screening, uses_pool=True, timeout_s=300))
+        registry.add(Handler("alert", self.alert, uses_pool=True, timeout_s=120))
+
+    async def create_strategy(self, args: CreateStrategyArgs, context: Context) -> dict[str, Any]:
+        """Make a strategy of a prompt, or edit one; ``success`` false with the reason when it cannot be."""
+        try:
+            strategy = await self._store.made_by(context.task_id)
+            if strategy is None:
+                context.progress("understanding", "reading the prompt", fraction=0.1)
+                strategy = await self._made(args, context)
+        except RequestDeclined as error:
+            return {"success": False, "error": str(error)}
+        return {"success": True, "strategy": _strategy_result(strategy), "validation_passed": True}
+
+    async def backtest(self, args: BacktestArgs, context: Context) -> dict[str, Any]:
+        """Trade a strategy on past bars.
+
+        Raises RequestDeclined for an unknown strategy, symbols without bars, an end before the start.
+        """
+        started = time.perf_counter()
+        strategy = await self._store.get(_number(args.strategy_id))
+        request: dict[str, Any] = {
+            "rules": msgspec.to_builtins(strategy.rules),
+            "now_s": now_s(),
+            "strategy_id": strategy.strategy_id,
+            "symbols": _symbols(args.symbols),
+            "securities": _symbols(args.securities),
+            "start_s": _instant("start_date", args.start_date),
+            "end_s": _instant("end_date", args.end_date, is_end=True),
+            "market_data_path": self._market_data_path,
+            "commission": self._commission,
+            "slippage": self._slippage,
+        }
+        symbols = request["symbols"] or strategy.rules.symbols
+        if symbols is not None and len(symbols) <= _SMALL_SYMBOLS and strategy.rules.timeframe in ("1d", "1w"):
+            result: dict[str, Any] = await context.offload(_RUN, request, chunk=True)
+        else:
+            result = await _in_chunks(request, context)
+        return {**result, "execution_time_ms": _elapsed_ms(started)}
+
+    async def screening(self, args: ScreeningArgs, context: Context) -> dict[str, Any]:
+        """Rank the universe by every strategy asked for. Raises RequestDeclined for an unknown strategy, no bars."""
+        started = time.perf_counter()
+        strategies = [await self._store.get(each) for each in dict.fromkeys(map(_number, args.strategy_ids))]
+        request = {
+            "strategies": [
+                {"strategy_id": strategy.strategy_id, "rules": msgspec.to_builtins(strategy.rules)}
+                for strategy in strategies
+            ],
+            "now_s": now_s(),
+            "universe": _symbols(args.universe),
+            "limit": args.limit,
+            "max_age_s": self._max_age_s,
+            "market_data_path": self._market_data_path,
+        }
+        result: dict[str, Any] = await context.offload(_SCREEN, request)
+        return {**result, "execution_time_ms": _elapsed_ms(started)}
+
+    async def alert(self, args: AlertArgs, context: Context) -> dict[str, Any]:
+        """Report the symbols whose entry condition holds on the latest bar, each bar once for all tasks.
+
+        Raises RequestDeclined for an unknown strategy, symbols without bars.
+        """
+        started = time.perf_counter()
+        strategy = await self._store.get(_number(args.strategy_id))
+        request = {
+            "rules": msgspec.to_builtins(strategy.rules),
+            "now_s": now_s(),
+            "strategy_id": strategy.strategy_id,
+            "symbols": _symbols(args.symbols),
+            "max_age_s": self._max_age_s,
+            "market_data_path": self._market_data_path,
+        }
+        result: dict[str, Any] = await context.offload(_ALERT, request)
+        candidates = [
+            (found["timestamp"], {key: value for key, value in found.items() if key != "timestamp"})
+            for found in result["alerts"]
+        ]
+        claimed = await self._store.claim_alerts(strategy.strategy_id, context.task_id, candidates)
+        alerts = [alert for (_, alert), is_ours in zip(candidates, claimed, strict=True) if is_ours]
+        return {
+            **result,
+            "alerts": alerts,
+            "alerts_generated": len(alerts),
+            "execution_time_ms": _elapsed_ms(started),
+            "error": None,
+        }
+
+    async def _made(self, args: CreateStrategyArgs, context: Context) -> Strategy:
+        user_id = owner_number(args.user_id)
+        strategy_id = _number(args.strategy_id)
+        if strategy_id == NEW_STRATEGY:
+            draft = await self._draft(args.prompt, None, context)
+            return await self._store.create(draft, user_id=user_id, prompt=args.prompt, task_id=context.task_id)
+        current = await self._store.get(strategy_id)
+        # Before the prompt is read: a stranger is told of the owner, not of the grammar.
+        check_owner(current, user_id)
+        draft = await self._draft(args.prompt, current, context)
+        return await self._store.edit(current, draft, user_id=user_id, prompt=args.prompt, task_id=context.task_id)
+
+    async def _draft(self, prompt: str, current: Strategy | None, context: Context) -> Draft:
+        try:
+            if current is None:
+                return strategy_from_prompt(prompt)
+            return edit_from_prompt(prompt, current.rules, current.name)
+        except PromptNotUnderstood:
+            if self._llm is None:
+                raise
+        context.progress("asking", "asking the language model", fraction=0.3)
+        known = None if current is None else Draft(current.name, current.description, current.rules)
+        return await self._llm.draft(prompt, known)
+
+
+def owner_number(user_id: int | str) -> int:
+    """Return a user as the whole number that results carry; 0 is the public user.
+
+    Numbers stay, also written as text; any other text becomes the same number each time, from 2**52 up to 2**53, where
+    no counted user lies and every reader still holds it exactly.
+    """
+    text = str(user_id).strip()
+    if not text:
+        return 0
+    if _is_decimal(text) and -_INT64 <= int(text) < _INT64:
+        return int(text)
+    digest = hashlib.sha256(text.encode()).digest()
+    return (1 << 52) + (int.from_bytes(digest[:8], "big") >> 12)
+
+
+async def _in_chunks(request: dict[str, Any], context: Context) -> dict[str, Any]:
+    plan = await context.offload(_PLAN, request, chunk=True)
+    chunks: list[dict[str, Any]] = plan["chunks"]
+    total = sum(len(chunk["symbols"]) for chunk in chunks)
+    made: list[Any] = [None] * len(chunks)
+    done = 0
+    at_once = anyio.CapacityLimiter(_CHUNKS_AT_ONCE)
+
+    async def run(place: int) -> None:
+        nonlocal done
+        async with at_once:
+            made[place] = await context.offload(_CHUNK, chunks[place], chunk=True)
+        done += len(chunks[place]["symbols"])
+        if len(chunks) > 1:
+            data = {"symbols_done": done, "symbols_total": total}
+            context.progress("backtest", f"{done} of {total} symbols", data, done / total)
+
+    try:
+        async with anyio.create_task_group() as group:
+            for place in range(len(chunks)):
+                group.start_soon(run, place)
+    except ExceptionGroup as errors:
+        # One chunk's error is the task's: its type decides what becomes of the task.
+        raise errors.exceptions[0] from None
+    result: dict[str, Any] = await context.offload(_MERGE, plan["request"], made, chunk=True)
+    return result
+
+
+def _strategy_result(strategy: Strategy) -> dict[str, Any]:
+    return {
+        "strategyId": strategy.strategy_id,
+        "userId": strategy.user_id,
+        "name": strategy.name,
+        "description": strategy.description,
+        "prompt": strategy.prompt,
+        "pythonCode": source_text(strategy.rules),
+        "score": 0,
+        "version": str(strategy.version),
+        "createdAt": strategy.created_at,
+        "updatedAt": strategy.updated_at,
+        "isAlertActive": strategy.is_alert_active,
+    }
+
+
+def _identifier(path: str, value: int | str) -> int:
+    if isinstance(value, str) and _is_decimal(value.strip()):
+        value = int(value)
+    if isinstance(value, str) or not -_INT64 <= value < _INT64:
+        raise ValueError(f"{path} must be a whole number of 64 bits, was {str(value)[:40]!r}; give the strategy's id")
+    return value
+
+
+def _number(value: int | str | None) -> int:
+    # What __post_init__ has made a number, for the type checker.
+    return int(value or 0)
+
+
+def _is_decimal(text: str) -> bool:
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdigit() and len(digits) <= 19
+
+
+def _symbols(symbols: list[str] | None) -> list[str] | None:
+    return [symbol.strip().upper() for symbol in symbols] if symbols else None
+
+
+def _instant(path: str, text: str | None, is_end: bool = False) -> float | None:
+    if not text:
+        return None
+    try:
+        day = datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        instant = parse_rfc3339(text)
+        if instant is None:
+            raise ValueError(f"{path} must be YYYY-MM-DD or RFC 3339, was {text[:40]!r}; write 2024-01-31") from None
+        return instant
+    # Through the whole of its last day.
+    return day + _DAY_S - 1 if is_end else day
+
+
+def _elapsed_ms(started: float) -> int:
+    return int((time.perf_counter() - started) * 1_000)
