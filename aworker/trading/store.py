@@ -25,7 +25,8 @@ from typing import Any
 import anyio
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
+from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aworker.clock import rfc3339
 from aworker.errors import QueueUnavailable, RequestDeclined
@@ -35,6 +36,7 @@ MAX_VERSIONS = 100
 MAX_ALERTS = 10_000
 KEPT_S = 30 * 86_400
 
+_ANSWER_S = 5.0
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 1.0
 
@@ -322,11 +324,13 @@ class Store:
         give_up_at = anyio.current_time() + self._patience_s
         while True:
             try:
-                return await operation()
-            except (BusyLoadingError, ConnectionError, TimeoutError) as error:
+                # A half-open connection answers nothing and breaks nothing off.
+                with anyio.fail_after(min(_ANSWER_S, self._patience_s)):
+                    return await operation()
+            except (BusyLoadingError, ReadOnlyError, ConnectionError, RedisTimeoutError, TimeoutError) as error:
                 if anyio.current_time() + wait_s > give_up_at:
                     raise QueueUnavailable(
-                        f"the strategy store must answer within {self._patience_s:g} s, did not; {error}"
+                        f"the strategy store must answer within {self._patience_s:g} s, did not; {error or 'no answer'}"
                     ) from error
                 await anyio.sleep(wait_s)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import anyio
@@ -269,3 +270,17 @@ async def test_keys_stand_under_the_prefix(client: Redis) -> None:
         b"desk:strategy_ids",
         b"desk:strategy_task:a",
     ]
+
+
+async def test_a_server_that_does_not_answer_is_not_waited_for_for_ever() -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with (
+        silent,
+        Redis(host="127.0.0.1", port=silent.sockets[0].getsockname()[1], retry=Retry(NoBackoff(), 0)) as hung,
+    ):
+        with pytest.raises(QueueUnavailable, match=r"must answer within 0\.2 s"):
+            await Store(hung, patience_s=0.2).get(1)

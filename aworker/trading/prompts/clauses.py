@@ -627,33 +627,35 @@ class ClauseReader:
 
     def _create(self) -> bool:
         cursor = self.cursor
-        if cursor.take(*_CREATE):
-            cursor.skip(*_ADJECTIVES)
-            found = self._template()
-            noun = cursor.take(*_NOUNS) is not None
-            if noun and not found and cursor.take("based on", "using", "with"):
-                cursor.skip("a", "an", "the")
-                at = cursor.at
-                found = self._template() and self._ends_clause()
-                if not found:
-                    cursor.at = at
-                    self.template = None
-            if not noun and not (found and self.allows_bare_template and self._ends_clause()):
-                return False
-            if not found and self.entry is None:
-                self.known, self.known_to_sell = [], []
-            self.is_new = True
-            return True
-        return False
+        if not cursor.take(*_CREATE):
+            return False
+        before = self.template, self.known
+        cursor.skip(*_ADJECTIVES)
+        found = self._template()
+        noun = cursor.take(*_NOUNS) is not None
+        if noun and not found and cursor.take("based on", "using", "with"):
+            cursor.skip("a", "an", "the")
+            at = cursor.at
+            found = self._template() and self._ends_clause()
+            if not found:
+                cursor.at = at
+                self.template, self.known = before
+        if not noun and not (found and self.allows_bare_template and self._ends_clause()):
+            self.template, self.known = before
+            return False
+        if not found and self.entry is None:
+            self.known, self.known_to_sell = [], []
+        self.is_new = True
+        return True
 
     def _template_clause(self) -> bool:
         cursor = self.cursor
+        before = self.template, self.known
         cursor.skip("a", "an", "the", "simple", "basic")
-        before = self.template
         if self._template() and (cursor.take(*_NOUNS) or (self.allows_bare_template and self._ends_clause())):
             self.is_new = True
             return True
-        self.template = before
+        self.template, self.known = before
         return False
 
     def _ends_clause(self) -> bool:
@@ -735,7 +737,9 @@ class ClauseReader:
         self._held()
         extends = cursor.take("also") is not None or extends
         while True:
-            if not self._exit_limit():
+            start = cursor.at
+            if not self._exit_limit() and not self._limit():
+                cursor.at = start
                 cursor.take(*_WHEN)
                 condition = self.condition(self.known_to_sell or self.known)
                 if condition is None:
@@ -833,6 +837,10 @@ class ClauseReader:
         if kind is None:
             return False
         if percent is None:
+            if cursor.take("from"):
+                before = cursor.percent()
+                if before is None or not self.is_now(kind, before / 100):
+                    raise Refused(f"{kind} does not stand at that")
             cursor.skip(*_OF, *(("by",) if is_trailing_by else ()))
             percent = cursor.percent()
         if percent is None:
@@ -841,6 +849,10 @@ class ClauseReader:
         cursor.take("profit", "gain", "loss")
         self._set_risk(kind, percent / 100)
         return True
+
+    def is_now(self, kind: str, value: float) -> bool:
+        """Whether a limit has a value before this prompt: "from 5% to 3%"."""
+        return False
 
     def _limit_kind(self) -> str | None:
         cursor = self.cursor
@@ -864,6 +876,12 @@ class ClauseReader:
         if bars is None:
             return False
         cursor.take("max", "maximum", "at most", "or less", "at the most")
+        start = cursor.at
+        if (
+            cursor.take("then sell", "and then sell", "and sell", "then exit", "and then exit")
+            and not self.ends_phrase()
+        ):
+            cursor.at = start
         self._set_risk("max_bars", bars)
         return True
 

@@ -143,12 +143,12 @@ class ConditionReader:
             groups[-1].append(part)
             start = cursor.at
             comma = cursor.take(",") is not None
-            word = cursor.take("and", "or", "but", "while", "&", "|", "&&", "||", "as long as", "provided", "plus")
+            word = cursor.take("and", "or", "but", "while", "&", "|", "& &", "| |", "as long as", "provided", "plus")
             if not (comma or word) or cursor.ended or cursor.peek() in ("\n", ".", ";", ",", ")") or self.is_clause():
                 cursor.at = start
                 break
             cursor.take("also", "if", "when", "only if", "only when")
-            if word in ("or", "|", "||"):
+            if word in ("or", "|", "| |"):
                 if has_comma:
                     raise Refused("a list with commas and an or reads two ways; join all with or, or use parentheses")
                 groups.append([])
@@ -411,11 +411,29 @@ class ConditionReader:
             if found is not None:
                 return found
             cursor.at = tail
+        limited = self._or_below(subject)
+        if limited is not None:
+            return limited
+        cursor.at = tail
         negated, operator = self._maybe_negated_operator()
         if operator is None:
             return None
         value = self._value(subject)
         return None if value is None else self._made(_settled(subject, operator, value), negated)
+
+    def _or_below(self, subject: Series) -> Condition | None:
+        # "RSI is 30 or below"
+        cursor = self.cursor
+        if not cursor.take(*_STILL):
+            return None
+        value = self._value(subject)
+        if value is None:
+            return None
+        if cursor.take("or below", "or lower", "or less", "or under"):
+            return self._made(Comparison(subject, "<=", value))
+        if cursor.take("or above", "or higher", "or more", "or over"):
+            return self._made(Comparison(subject, ">=", value))
+        return None
 
     def _state(self, subject: Series) -> Condition | None:
         cursor = self.cursor

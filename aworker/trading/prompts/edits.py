@@ -134,6 +134,10 @@ class EditReader(ClauseReader):
         risk = {**msgspec.structs.asdict(self.current.risk), **self.risk}
         return msgspec.structs.replace(self.current, risk=Risk(**risk))
 
+    def is_now(self, kind: str, value: float) -> bool:
+        """Whether a limit of the current strategy has a value."""
+        return bool(getattr(self.current.risk, kind) == value)
+
     def set_field(self, field: str, value: Any) -> None:
         """Set a field of the rules, at once: later clauses may change it further."""
         super().set_field(field, value)
@@ -155,6 +159,7 @@ class EditReader(ClauseReader):
             self._threshold,
             self._swap,
             self._require,
+            self._replace,
             *super().readers(),
         )
 
@@ -489,6 +494,23 @@ class EditReader(ClauseReader):
 
         if not self._transform(change):
             raise Refused(f"the strategy has no {' or '.join(sorted(old))} to replace")
+        return True
+
+    def _replace(self) -> bool:
+        # "change the exit to RSI above 80"
+        cursor = self.cursor
+        cursor.skip("change", "set", "update", "make", "replace", "the", "my")
+        field = {"entry": "entry", "buy": "entry", "exit": "exit", "sell": "exit"}.get(cursor.peek())
+        if field is None:
+            return False
+        cursor.move(1)
+        cursor.take(*_CONDITION_NOUNS, "signal")
+        if not cursor.take("to", "with", "by", ":", "="):
+            return False
+        reader = self.condition(self.known if field == "entry" else self.known_to_sell or self.known)
+        if reader is None:
+            return False
+        (self.set_entry if field == "entry" else self.set_exit)(reader, False)
         return True
 
     def _require(self) -> bool:
