@@ -223,3 +223,8 @@ def hold(megabytes: int, context: Context) -> int:
 
 
 _kept: list[bytearray] = []
+
+
+def work_a_little(value: int, context: Context) -> int:
+    time.sleep(0.01)
+    return value

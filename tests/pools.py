@@ -60,14 +60,14 @@ async def exists(path: Path) -> None:
     await eventually(path.exists)
 
 
-def children_of(pid: int) -> list[int]:
-    """Return the pids of a process's children that are no zombies."""
+def children_of(pid: int, *, zombies: bool = False) -> list[int]:
+    """Return the pids of a process's children that are no zombies, or of those that are."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
                 state, parent = Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()[:2]
-                if int(parent) == pid and state != "Z":
+                if int(parent) == pid and (state == "Z") is zombies:
                     found.append(int(name))
     return found
 

@@ -406,6 +406,7 @@ async def test_nothing_is_left_after_many_calls() -> None:
         assert opened.pool.stats().recycled >= 9
         assert len(os.listdir("/proc/self/fd")) == open_before
         assert threading.active_count() == threads
+        assert children_of(server_pid(), zombies=True) == []
     assert len(os.listdir("/proc/self/fd")) == before
     assert children_of(os.getpid()) == []
 

@@ -239,10 +239,10 @@ def _watch_life(life_fd: int) -> None:
     try:
         # Opened anew: the owner of SIGIO belongs to the open file, and all children inherited one and the same.
         life = os.open(f"/proc/self/fd/{life_fd}", os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(life, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
     except OSError:
-        return  # no /proc: the listening thread is left
-    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(life, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+        pass  # a system without these: the listening thread is left
     os.close(life_fd)
 
 

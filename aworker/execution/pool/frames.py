@@ -1,6 +1,6 @@
 """What passes between the worker, its fork server and its children, and how it is cut into frames.
 
-A frame is a header of 12 bytes (magic, kind, number of the call or child, length of the body) and a body of at most
+A frame is a header of 16 bytes (magic, kind, length of the body, number of the call or child) and a body of at most
 `MAX_BODY_BYTES`; bodies are msgpack. Invariant: bytes that are no frame are noticed at the first header and never
 interpreted; nothing that arrives is unpickled or evaluated.
 """
@@ -16,7 +16,7 @@ import msgspec
 MAX_BODY_BYTES = 256 * 1024 * 1024
 
 _MAGIC = b"\xa7w"
-_HEADER = struct.Struct(">2sBxII")
+_HEADER = struct.Struct(">2sBxIQ")
 
 
 class FrameError(Exception):
@@ -119,7 +119,7 @@ def encode_frame(kind: Kind, number: int, body: bytes = b"") -> bytes:
         raise FrameError(
             f"frame.body must be at most {MAX_BODY_BYTES} bytes, was {len(body)}; split it or pass it by a file"
         )
-    return _HEADER.pack(_MAGIC, kind, number, len(body)) + body
+    return _HEADER.pack(_MAGIC, kind, len(body), number) + body
 
 
 class FrameReader:
@@ -153,7 +153,7 @@ class FrameReader:
 
 
 def _parse_header(buffer: bytearray) -> tuple[Kind, int, int]:
-    magic, kind, number, length = _HEADER.unpack_from(buffer)
+    magic, kind, length, number = _HEADER.unpack_from(buffer)
     if magic != _MAGIC or length > MAX_BODY_BYTES:
         raise FrameError(f"frame.header must be of this protocol, was {bytes(buffer[: _HEADER.size])!r}")
     try:

@@ -202,11 +202,12 @@ class ChildLink(asyncio.Protocol, Generic[C]):
             self._loop.remove_reader(self.output.fd)
 
     def _reap(self) -> None:
-        # Orphans of a fork server become children of process 1: which the worker is in many a container.
-        with contextlib.suppress(ChildProcessError):
-            pid, status = os.waitpid(self.pid, os.WNOHANG) if self.pid > 0 else (0, 0)
-            if pid:
-                self._status = status
+        # Orphans of a fork server become children of process 1, which the worker is in many a container.
+        if self.pid > 0 and self._status is None:
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self._status = status
 
     def _how(self) -> str:
         if self._start_failure:
@@ -299,7 +300,7 @@ class ServerLink:
             raise BrokenPipeError("the fork server is gone")
         self._children[child.number] = child
         try:
-            socket.send_fds(self._control, [child.number.to_bytes(4, "big")], [connection_fd, output_fd])
+            socket.send_fds(self._control, [child.number.to_bytes(8, "big")], [connection_fd, output_fd])
         except OSError:
             del self._children[child.number]
             raise

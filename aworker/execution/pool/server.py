@@ -1,6 +1,6 @@
 """The fork server: a small process that has imported what handlers need and forks children on request.
 
-It does nothing but import, fork and reap, in one thread, so that a fork is always safe. A request is 4 bytes (the
+It does nothing but import, fork and reap, in one thread, so that a fork is always safe. A request is 8 bytes (the
 child's number) that carry two descriptors: the child's socket and the writing end of its output pipe. It ends when
 the worker closes the control socket or dies, and then takes its children along.
 """
@@ -23,7 +23,7 @@ import msgspec
 from aworker.execution.pool.child import serve
 from aworker.execution.pool.frames import Kind, encode_frame
 
-REQUEST_BYTES = 4
+REQUEST_BYTES = 8
 
 
 def main(settings_json: str) -> NoReturn:
