@@ -71,14 +71,9 @@ def test_burst_works_off_what_waits_with_these_log_lines(tmp_path: Path, redis_u
         r"ERROR    Failed fail task abc124 from normal queue after \d+\.\ds: ValueError: told to fail",
     ):
         assert re.search(rf"^{AT} {line}$", ended.stderr, re.MULTILINE), (line, ended.stderr)
+    assert "\x1b" not in ended.stderr, "no colours where there is no terminal"
     assert result(client, "abc123")["status"] == "completed"
     assert client.llen("strategy_queue") == 0
-
-
-def test_without_a_terminal_the_log_has_no_control_codes(tmp_path: Path, redis_url: str) -> None:
-    ended = aworker("run", "--burst", "--redis-url", redis_url, cwd=tmp_path)
-
-    assert "\x1b" not in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -224,7 +219,8 @@ def test_the_embedded_server_keeps_its_data_and_is_stopped_last(tmp_path: Path, 
 
 def test_the_server_of_a_killed_worker_is_found_again_and_its_task_run(tmp_path: Path, data: Path) -> None:
     began, until = tmp_path / "began", tmp_path / "until"
-    with running("run", "--embedded", "--data-dir", data, cwd=tmp_path) as killed:
+    soon = {"AWORKER_WORKER__LEASE_TTL_S": "1", "AWORKER_WORKER__RENEW_INTERVAL_S": "0.2"}
+    with running("run", "--embedded", "--data-dir", data, cwd=tmp_path, **soon) as killed:
         killed.logs(READY)
         port = port_of(killed.stderr)
         with redis.Redis(port=port, decode_responses=True) as client:
@@ -235,7 +231,7 @@ def test_the_server_of_a_killed_worker_is_found_again_and_its_task_run(tmp_path:
     assert listens(port)
 
     until.touch()
-    with running("run", "--embedded", "--data-dir", data, cwd=tmp_path) as worker:
+    with running("run", "--embedded", "--data-dir", data, cwd=tmp_path, **soon) as worker:
         worker.logs(f"Embedded Valkey found running at redis://127.0.0.1:{port}/0")
         worker.logs("Completed hold task first from normal queue")
         worker.signal(signal.SIGTERM)
