@@ -12,7 +12,7 @@ from aworker.cli.check import check
 from aworker.cli.dead import program as dead
 from aworker.cli.queues import clear, peek, stats
 from aworker.cli.run import run
-from aworker.cli.tasks import enqueue, result
+from aworker.cli.tasks import cancel, enqueue, result
 from aworker.errors import AworkerError, ConfigError, PayloadInvalid
 
 program = typer.Typer(
@@ -27,6 +27,7 @@ program = typer.Typer(
 program.command()(run)
 program.command()(enqueue)
 program.command()(result)
+program.command()(cancel)
 program.command()(stats)
 program.command()(peek)
 program.command()(clear)

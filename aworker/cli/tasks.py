@@ -1,4 +1,4 @@
-"""``aworker enqueue`` and ``aworker result``: the producer's side by hand."""
+"""``aworker enqueue``, ``result`` and ``cancel``: the producer's side by hand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aworker.cli.options import (
     ConfigOption,
     JsonOption,
     RedisUrlOption,
+    asked_of_redis,
     configured,
     in_words,
     queue_named,
@@ -79,6 +80,34 @@ def result(
     settings = configured(config, redis_url)
     record = in_words(settings, lambda: _read(settings, task_id, wait))
     _show_and_leave(record, task_id, as_json)
+
+
+def cancel(
+    task_id: str,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """Cancel a task: one that waits never starts, one that runs is stopped. Exit code 1: it has ended, 3: unknown."""
+    settings = configured(config, redis_url)
+    from aworker.queues.cancelling import cancel_task
+
+    found = asked_of_redis(settings, lambda client: cancel_task(client, settings, task_id))
+    if as_json:
+        from aworker.cli.show import print_json
+
+        print_json({"task_id": task_id, "found": found})
+    else:
+        print(_CANCELLED[found])
+    raise typer.Exit({"ended": 1, "unknown": NO_RESULT}.get(found, 0))
+
+
+_CANCELLED = {
+    "waiting": "It was waiting and will never start",
+    "running": "It was running; its worker stops it",
+    "ended": "It has ended already; there is nothing to cancel",
+    "unknown": "Nobody has it now; should it turn up within a minute it is not started",
+}
 
 
 def parse_arguments(text: str | None, pairs: list[str]) -> dict[str, Any]:

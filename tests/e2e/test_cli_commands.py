@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.e2e.commands import Here, aworker, running
+from tests.e2e.commands import Here, aworker, eventually, running
 
 
 @pytest.fixture
@@ -87,6 +87,31 @@ def test_results_and_dead_letters_of_a_worker(here: Here, tmp_path: Path, redis_
     assert client.llen("strategy_queue") == 1
     assert again.returncode == 1
     assert "must be a dead letter's" in again.stderr
+
+
+def test_cancel_says_where_it_found_the_task(here: Here, tmp_path: Path, redis_url: str, client: redis.Redis) -> None:
+    at = ("--redis-url", redis_url)
+    began = tmp_path / "began"
+    hold = ("--arg", f"began={began}", "--arg", f"until={tmp_path / 'never'}")
+    here("enqueue", "hold", "--task-id", "waits", *hold, *at)
+
+    waiting = here("cancel", "waits", *at)
+    ended = here("cancel", "waits", *at)
+    unknown = here("cancel", "nobody", "--json", *at)
+    with running("run", *at, cwd=tmp_path) as worker:
+        here("enqueue", "hold", "--task-id", "runs", *hold, *at)
+        eventually(began.exists, told=lambda: worker.stderr)
+        stopped = here("cancel", "runs", *at)
+        end = here("result", "runs", "--wait", 20, *at)
+
+    assert (waiting.returncode, waiting.stdout) == (0, "It was waiting and will never start\n")
+    assert client.llen("strategy_queue") == 0
+    assert ended.returncode == 1
+    assert unknown.returncode == 3
+    assert json.loads(unknown.stdout) == {"task_id": "nobody", "found": "unknown"}
+    assert (stopped.returncode, stopped.stdout) == (0, "It was running; its worker stops it\n")
+    assert end.returncode == 1
+    assert "TaskCancelled" in end.stdout
 
 
 def test_dead_letters_are_chosen_by_reason_and_type(
@@ -182,4 +207,7 @@ def test_version_and_help(tmp_path: Path) -> None:
     words = aworker("--help", cwd=tmp_path)
 
     assert version.stdout.strip()
-    assert all(name in words.stdout for name in ("run", "enqueue", "result", "stats", "peek", "clear", "dead", "check"))
+    assert all(
+        name in words.stdout
+        for name in ("run", "enqueue", "result", "cancel", "stats", "peek", "clear", "dead", "check")
+    )
