@@ -128,11 +128,13 @@ def _simulate(
     may_enter = entry if exit is None else entry & ~exit
     exits = [] if exit is None else np.flatnonzero(exit).tolist()
     entries = np.flatnonzero(may_enter).tolist()
-    rises = may_enter.copy()
-    rises[1:] &= ~entry[:-1]
-    new_entries = np.flatnonzero(rises).tolist()
     if reentry == "cycle" and exit is None:
         reentry = "edge"
+    new_entries: list[int] = []
+    if reentry == "edge":
+        rises = may_enter.copy()
+        rises[1:] &= ~entry[:-1]
+        new_entries = np.flatnonzero(rises).tolist()
     worse, better = 1.0 - slippage, 1.0 + slippage
     keep = None if risk.trailing_stop is None else 1.0 - risk.trailing_stop
     has_limits = keep is not None or risk.stop_loss is not None or risk.take_profit is not None
