@@ -12,6 +12,8 @@ from aworker.cli.check import check
 from aworker.cli.dead import program as dead
 from aworker.cli.queues import clear, peek, stats
 from aworker.cli.run import run
+from aworker.cli.strategies import alerts
+from aworker.cli.strategies import program as strategy
 from aworker.cli.tasks import cancel, enqueue, result
 from aworker.errors import AworkerError, ConfigError, PayloadInvalid
 
@@ -32,6 +34,8 @@ program.command()(stats)
 program.command()(peek)
 program.command()(clear)
 program.add_typer(dead, name="dead")
+program.add_typer(strategy, name="strategy")
+program.command()(alerts)
 program.command()(check)
 
 

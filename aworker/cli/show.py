@@ -137,8 +137,8 @@ def _trades(instances: Sequence[Mapping[str, Any]]) -> Table:
     for trade in instances:
         table.add_row(
             plain(trade.get("symbol")),
-            _date(trade.get("timestamp")),
-            _date(trade.get("exit_timestamp")),
+            date_text(trade.get("timestamp")),
+            date_text(trade.get("exit_timestamp")),
             _number(trade.get("entry_price")),
             _number(trade.get("exit_price")),
             _percent(trade.get("future_return")),
@@ -182,7 +182,7 @@ def _show_alerts(console: Console, data: Mapping[str, Any]) -> None:
         table.add_column("sector")
         table.add_column("bar")
         for row in alerts:
-            table.add_row(*_symbol_cells(row), _date(_table(row, "data").get("timestamp")))
+            table.add_row(*_symbol_cells(row), date_text(_table(row, "data").get("timestamp")))
         console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
@@ -216,7 +216,8 @@ def _share(value: Any) -> str:
     return f"{value:.1%}" if isinstance(value, (int, float)) else "-"
 
 
-def _date(value: Any) -> str:
+def date_text(value: Any) -> str:
+    """Return epoch seconds as a date, with the time where it is not midnight; ``open`` for what is no number."""
     if not isinstance(value, (int, float)):
         return "open"
     moment = datetime.fromtimestamp(value, UTC)
