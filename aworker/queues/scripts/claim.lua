@@ -16,6 +16,7 @@
 
 local PASSES = 100          -- payloads looked at in one ask of one level
 local PASS_BYTES = 65536    -- or this many bytes of them
+local NEAR = 10             -- payloads next to each end that are looked at where the ends tie
 local HEAD = 20             -- of which this many are always those next to the taking end
 local HEAD_BYTES = 16384
 local READABLE = 16384      -- larger payloads are not decoded here
@@ -98,15 +99,29 @@ local function identity(payload)
   return created and instant_ms(created) or nil, nil
 end
 
--- Same words, another number at the end: the smaller number was made first.
-local function older_by_number(left, right)
-  local left_word, left_number = string.match(left, '^(.-)(%d+)$')
-  local right_word, right_number = string.match(right, '^(.-)(%d+)$')
-  if not left_word or string.gsub(left_word, '%d+', '#') ~= string.gsub(right_word or '', '%d+', '#') then return nil end
-  left_number, right_number = string.gsub(left_number, '^0+', ''), string.gsub(right_number, '^0+', '')
-  if left_number == right_number then return nil end
-  if #left_number ~= #right_number then return #left_number < #right_number and 'left' or 'right' end
-  return left_number < right_number and 'left' or 'right'
+-- Which end is older where the ends themselves tie: the task ids near them, if those that are alike but for the number
+-- they end in count all one way. Nil when they do not.
+local function older_by_numbers(key, length)
+  local near = redis.call('LRANGE', key, 0, NEAR - 1)
+  if length > NEAR then
+    for _, payload in ipairs(redis.call('LRANGE', key, math.max(NEAR, length - NEAR), -1)) do near[#near + 1] = payload end
+  end
+  local last, up, down = {}, 0, 0
+  for _, payload in ipairs(near) do
+    local _, task_id = identity(payload)
+    local word, number = string.match(task_id or '', '^(.-)0*(%d+)$')
+    if word then
+      word = string.gsub(word, '%d+', '#')
+      local before = last[word]
+      if before and before ~= number then
+        if #before < #number or (#before == #number and before < number) then up = up + 1 else down = down + 1 end
+      end
+      last[word] = number
+    end
+  end
+  if up > 0 and down == 0 then return 'left' end
+  if down > 0 and up == 0 then return 'right' end
+  return nil
 end
 
 -- The end of a list whose task is the older one: asked at most once a second and when the list was empty before.
@@ -121,12 +136,11 @@ local function taking_end(key, policy)
   if now - tonumber(checked) < 1000 and now >= tonumber(checked) then return side end
   if redis.call('LLEN', key) < 2 then return side end
   local left, right = redis.call('LINDEX', key, 0), redis.call('LINDEX', key, -1)
-  local left_created, left_id = identity(left)
-  local right_created, right_id = identity(right)
+  local left_created, right_created = identity(left), identity(right)
   if left_created and right_created and left_created ~= right_created then
     side = left_created < right_created and 'left' or 'right'
-  elseif left_created == right_created and left_id and right_id then
-    side = older_by_number(left_id, right_id) or side
+  elseif left_created == right_created then
+    side = older_by_numbers(key, redis.call('LLEN', key)) or side
   end
   redis.call('HSET', KEYS[5], key, side .. ' ' .. string.format('%.0f', now))
   return side
