@@ -33,7 +33,7 @@ class OpenPool:
     def whole(self) -> bool:
         """Whether all children and the spare are there and idle."""
         stats = self.pool.stats()
-        return stats.busy == 0 and stats.idle == stats.size and len(children_of(server_pid())) == stats.size + 1
+        return stats.spare == 1 and stats.idle == stats.size and len(children_of(server_pid())) == stats.size + 1
 
 
 @contextlib.asynccontextmanager

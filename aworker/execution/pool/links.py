@@ -144,7 +144,7 @@ class ChildLink(asyncio.Protocol, Generic[C]):
         self.gone = True
         self.forget_timer()
         if self.orphan:
-            self._reap()
+            self.reap(os.WNOHANG)
         self.kill()
         if self._transport is not None:
             self._transport.abort()
@@ -152,6 +152,17 @@ class ChildLink(asyncio.Protocol, Generic[C]):
         self.output.drain()
         self.output.close()
         self._owner.on_gone(self, self._how())
+
+    def reap(self, options: int = 0) -> None:
+        """Take the wait status of a dead orphan, if it has become this process's child; blocks without ``WNOHANG``.
+
+        Orphans of a fork server go to process 1, which the worker is in many a container.
+        """
+        if self.pid > 0 and self._status is None:
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(self.pid, options)
+                if pid:
+                    self._status = status
 
     # -- from the fork server
 
@@ -200,14 +211,6 @@ class ChildLink(asyncio.Protocol, Generic[C]):
         self.output.read()
         if self.output.ended:
             self._loop.remove_reader(self.output.fd)
-
-    def _reap(self) -> None:
-        # Orphans of a fork server become children of process 1, which the worker is in many a container.
-        if self.pid > 0 and self._status is None:
-            with contextlib.suppress(ChildProcessError):
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-                if pid:
-                    self._status = status
 
     def _how(self) -> str:
         if self._start_failure:

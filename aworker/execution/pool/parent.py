@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from aworker import errors
@@ -77,6 +78,8 @@ class PoolStats(msgspec.Struct, frozen=True):
     size: int
     idle: int
     """Children that could take a call now, without the spare."""
+    spare: int
+    """Children that wait to take the place of another."""
     busy: int
     waiting: int
     started: int
@@ -208,6 +211,8 @@ class Pool:
         """Children that were let go and have not ended yet."""
         self._lost_servers: list[ServerLink] = []
         """Fork servers that have died and are not reaped yet."""
+        self._unreaped: list[ChildLink[_PendingCall]] = []
+        """Children that outlived their fork server."""
         self._idle: list[ChildLink[_PendingCall]] = []
         self._waiting: Waiting[_PendingCall] = Waiting()
         self._busy = 0
@@ -294,9 +299,11 @@ class Pool:
 
     def stats(self) -> PoolStats:
         """Return the numbers of this moment."""
+        idle = min(len(self._idle), max(0, self._size - self._busy))
         return PoolStats(
             size=self._size,
-            idle=max(0, min(len(self._idle), self._size - self._busy)),
+            idle=idle,
+            spare=len(self._idle) - idle,
             busy=self._busy,
             waiting=len(self._waiting),
             started=self._started,
@@ -341,6 +348,8 @@ class Pool:
             child.finish()
         for child in children:
             await child.closed.wait()
+        for child in self._unreaped:
+            await anyio.to_thread.run_sync(child.reap)
 
     # -- calls
 
@@ -454,6 +463,8 @@ class Pool:
     def on_gone(self, child: ChildLink[_PendingCall], cause: str) -> None:
         """Take note that a child has ended; ``cause`` says how, in words."""
         self._leaving.discard(child)
+        if child.orphan:
+            self._unreaped.append(child)
         if self._children.get(child.number) is not child:
             return
         if not child.ready and not child.cause:
