@@ -186,14 +186,18 @@ def _try_port(folder: Path, binary: str, port: int, lock: IO[bytes]) -> Embedded
         if _wait_until_ready(port, lambda: process.poll() is not None):
             return EmbeddedServer(folder, address, process)
     except BaseException:
-        process.kill()
-        process.wait()
+        _give_up(folder, process)
         raise
-    process.kill()
-    process.wait()
+    _give_up(folder, process)
     if "address already in use" in _log_end(folder).lower():
         return None
     raise _cannot_start(folder)
+
+
+def _give_up(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    _state_path(folder).unlink(missing_ok=True)
 
 
 def _wait_until_ready(port: int, is_gone: Any) -> bool:
