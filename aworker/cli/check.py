@@ -54,10 +54,10 @@ def _show(values: dict[str, Any], task_types: list[str], server: dict[str, Any])
     import msgspec
 
     for section, fields in values.items():
-        tables = fields if isinstance(fields, list) else [fields]
-        for table in tables:
-            if isinstance(table, dict) and table:
-                print(f"[[{section}]]" if isinstance(fields, list) else f"[{section}]")
+        is_one = isinstance(fields, dict)
+        for table in [fields] if is_one else fields:
+            if table:
+                print(f"[{section}]" if is_one else f"[[{section}]]")
                 for field, value in table.items():
                     print(f"{field} = {msgspec.json.encode(value).decode()}")
     print(f"\nHandlers: {', '.join(task_types)}")

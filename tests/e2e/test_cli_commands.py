@@ -230,6 +230,7 @@ def test_check_shows_what_is_in_force(here: Here, tmp_path: Path, redis_url: str
 
     assert words.returncode == 0, words.stderr
     assert "slots = 3" in words.stdout.splitlines()
+    assert words.stdout.splitlines().count("[[queues]]") == 2
     assert "answers, version" in words.stdout
     shown = json.loads(values.stdout)
     assert shown["config"]["worker"]["slots"] == 16
