@@ -171,7 +171,12 @@ def check_symbols(symbols: tuple[str, ...] | list[str], path: str) -> tuple[str,
     for index, symbol in enumerate(symbols):
         upper = symbol.strip().upper()
         if _SYMBOL.fullmatch(upper) is None or ".." in upper:
-            raise _invalid(f"{path}[{index}]", "a symbol such as AAPL or BRK.B", symbol, "letters, digits, . - ^ = _")
+            raise _invalid(
+                f"{path}[{index}]",
+                "a symbol such as AAPL or BRK.B",
+                symbol,
+                "letters, digits and . - ^ = _, commas between",
+            )
         unique[upper] = None
     return tuple(unique)
 
@@ -255,8 +260,9 @@ def apply_fields(rules: Rules, fields: dict[str, str]) -> Rules:
     changes: dict[str, Any] = {key: fields[key] for key in ("entry", "exit", "rank") if key in fields}
     changes |= {key: fields[key].lower() for key in ("timeframe", "reentry") if key in fields}
     if "symbols" in fields:
-        words = fields["symbols"].replace(",", " ").split()
-        changes["symbols"] = None if [word.lower() for word in words] == ["all"] else tuple(words)
+        # Without commas "AAPL and MSFT" would be three symbols.
+        symbols = fields["symbols"].split(",")
+        changes["symbols"] = None if fields["symbols"].lower() == "all" else tuple(symbols)
     risk: dict[str, Any] = {
         key: _fraction(f"source.{key}", fields[key])
         for key in ("stop_loss", "take_profit", "trailing_stop")

@@ -137,6 +137,8 @@ PEAK = "exit: rsi(close, 14) > 70"
             "entry: rsi(close, 14) < 30 exit: rsi(close, 14) > 70 stop_loss: 5% symbols: AAPL, MSFT",
             f"{DIP} | {PEAK} | stop_loss: 5% | symbols: AAPL, MSFT",
         ),
+        ("Symbols: AAPL and MSFT\nEntry: RSI below 30\nExit: RSI above 70", f"{DIP} | {PEAK} | symbols: AAPL, MSFT"),
+        ("golden cross strategy called Slow 5% stop loss", f"{GOLDEN} | {DEATH} | stop_loss: 5%"),
         ("Entry: rsi(close, 14) < 30\nStop_loss: 0.05\nmax_bars: 9", f"{DIP} | stop_loss: 5% | max_bars: 9"),
     ],
 )
@@ -177,6 +179,8 @@ def test_a_prompt_means(prompt: str, source: str) -> None:
         ("rank by market cap, buy when RSI below 30", "rank by market cap", "nothing"),
         ("5% stop loss, only AAPL", "5% stop loss, only AAPL", "does not say when to buy"),
         ("hello", "hello", "nothing"),
+        ("entry: close > open symbols: AAPL, M@X", "M@X", "commas between"),
+        ("golden cross strategy called One, called Two", "called Two", "the name is given twice"),
         ("entry: rsi(clos) < 30", "entry: rsi(clos) < 30", "did you mean close?"),
         ("entry: close > open exit: close < open exit: close > 1", "exit: close > 1", "given once"),
     ],
@@ -269,6 +273,8 @@ CROSS = Rules(
         (DIPS, "hold at most 10 days", "max_bars: 10"),
         (DIPS, "change the timeframe to 1h", "timeframe: 1h"),
         (DIPS, "stop_loss: 3%", "stop_loss: 3%"),
+        (DIPS, "exit: RSI above 80", "exit: rsi(close, 14) > 80"),
+        (DIPS, "rename to Slow and remove the take profit", "-take_profit: 10%"),
         (
             DIPS,
             "buy when MACD crosses above its signal, sell when it crosses below",
@@ -298,7 +304,9 @@ def test_an_edit_changes_what_it_names_and_nothing_else(current: Rules, prompt: 
     )
 
 
-@pytest.mark.parametrize("prompt, name", [("rename to Deep Dips", "Deep Dips"), ('call it "Dips, deep"', "Dips, deep")])
+@pytest.mark.parametrize(
+    "prompt, name", [("rename to Deep Dips", "Deep Dips"), ('call it "Dips, no stop"', "Dips, no stop")]
+)
 def test_an_edit_renames(prompt: str, name: str) -> None:
     draft = edit_from_prompt(prompt, DIPS, "Mine")
 

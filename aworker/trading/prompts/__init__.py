@@ -16,6 +16,7 @@ Why a grammar and not keyword search: a strategy trades money, so a half that is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from textwrap import shorten
 
 from aworker.trading.prompts.clauses import ClauseReader, PromptNotUnderstood, not_understood
@@ -43,9 +44,7 @@ def strategy_from_prompt(prompt: str) -> Draft:
     _check_length(prompt)
     if is_source(prompt):
         return _draft_from_source(prompt)
-    reader = ClauseReader(prompt)
-    reader.read()
-    return _draft(reader.name or _title(reader, prompt), reader.rules(), prompt)
+    return _draft_from_words(prompt)
 
 
 def edit_from_prompt(prompt: str, current: Rules, name: str) -> Draft:
@@ -57,6 +56,16 @@ def edit_from_prompt(prompt: str, current: Rules, name: str) -> Draft:
     _check_length(prompt)
     if is_source(prompt):
         return _edit_from_source(prompt, current, name)
+    return _edit_from_words(prompt, current, name)
+
+
+def _draft_from_words(prompt: str) -> Draft:
+    reader = ClauseReader(prompt)
+    reader.read()
+    return _draft(reader.name or _title(reader, prompt), reader.rules(), prompt)
+
+
+def _edit_from_words(prompt: str, current: Rules, name: str) -> Draft:
     reader = EditReader(prompt, current)
     reader.read()
     if reader.is_new and reader.done:
@@ -80,7 +89,7 @@ def _draft_from_source(prompt: str) -> Draft:
         rules = rules_from_source(prompt)
         name = source_fields(prompt).get("name")
     except StrategyInvalid as error:
-        raise PromptNotUnderstood(str(error), [], prompt.strip()) from None
+        return _words_instead(lambda: _draft_from_words(prompt), error, prompt)
     return _draft(name or rules.entry[:MAX_NAME_CHARACTERS], rules, prompt)
 
 
@@ -89,8 +98,17 @@ def _edit_from_source(prompt: str, current: Rules, name: str) -> Draft:
         fields = source_fields(prompt)
         rules = rules_from_source(prompt) if "entry" in fields else apply_fields(current, fields)
     except StrategyInvalid as error:
-        raise PromptNotUnderstood(str(error), [], prompt.strip()) from None
+        return _words_instead(lambda: _edit_from_words(prompt, current, name), error, prompt)
     return _draft(fields.get("name", name), rules, prompt)
+
+
+def _words_instead(read: Callable[[], Draft], error: StrategyInvalid, prompt: str) -> Draft:
+    # "Exit: RSI above 80" begins like rules and is words; when it is neither, the rules' own error says more.
+    try:
+        source_fields(prompt)
+        return read()
+    except (StrategyInvalid, PromptNotUnderstood):
+        raise PromptNotUnderstood(str(error), [], prompt.strip()) from None
 
 
 def _draft(name: str, rules: Rules, prompt: str) -> Draft:

@@ -176,6 +176,7 @@ _SHOUTED_NAMES = _SYMBOL_NAMES | frozenset(
 )
 
 _BUY = (
+    "entry",
     "buy",
     "buys",
     "buying",
@@ -417,6 +418,11 @@ _DOWNWARD = (
 )
 _UPWARD = ("ascending", "asc", "lowest first", "low to high", "weakest first", "from low to high", "smallest first")
 _NAMES = ("called", "named", "titled", "name it", "call it", "name this", "call this", "name", "the name is")
+_NAME_ENDS = (
+    *(",", ".", ";", "\n", ":", "that", "which", "with", "and", "or", "but", "when", "if", "where", "remove", "set"),
+    *("change", "add", "require", "replace", "without", "no", "make", "then"),
+)
+_MAX_NAME_WORDS = 6
 _BAR_NOUNS = (
     "bars",
     "bar",
@@ -914,22 +920,31 @@ class ClauseReader:
             return False
         cursor.skip(":", "to", "it", "=")
         name = self.name_text()
-        if not name:
-            return False
-        self.name = name
-        return True
+        return self.set_name(name)
 
-    def name_text(self, ends: tuple[str, ...] = (",", ".", ";", "\n", ":", "that", "which", "with", "and")) -> str:
-        """Take a name: what stands in quotes, else all up to one of ``ends``; empty when there is none."""
+    def set_name(self, name: str) -> bool:
+        """Take the strategy's name; False when there is none. Raises Refused for a second one."""
+        if self.name is not None:
+            raise Refused("the name is given twice")
+        self.name = name or None
+        return bool(name)
+
+    def name_text(self) -> str:
+        """Take a name: what stands in quotes, else a few words up to a mark or a clause; empty when there is none."""
         cursor = self.cursor
         quote = cursor.take('"', "'", "\N{LEFT DOUBLE QUOTATION MARK}")
         closing = "\N{RIGHT DOUBLE QUOTATION MARK}" if quote == "\N{LEFT DOUBLE QUOTATION MARK}" else quote
         start = cursor.at
-        while not cursor.ended and cursor.peek() not in ((closing,) if quote else ends):
+        while not cursor.ended and cursor.peek() not in ((closing,) if quote else _NAME_ENDS):
+            if quote is None and cursor.at > start and self.is_clause():
+                # "called Dips 5% stop loss": a name must not swallow a clause.
+                break
             cursor.move(1)
         name = " ".join(cursor.source(start, cursor.at).split())
         if (closing is not None and not cursor.take(closing)) or len(name) > MAX_NAME_CHARACTERS:
             return ""
+        if quote is None and cursor.at - start > _MAX_NAME_WORDS:
+            raise Refused("a long name must stand in quotes")
         return name
 
     def _symbols(self) -> bool:

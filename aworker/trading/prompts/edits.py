@@ -208,8 +208,7 @@ class EditReader(ClauseReader):
         if not cursor.take(*_RENAME):
             return False
         cursor.take("to", "as", ":")
-        self.name = self.name_text((",", ".", ";", "\n"))
-        return bool(self.name)
+        return self.set_name(self.name_text())
 
     def _remove(self) -> bool:
         cursor = self.cursor
