@@ -184,7 +184,19 @@ def test_an_unknown_word_anywhere_is_never_passed_over(data: st.DataObject) -> N
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
-    "part", ["(", "not ", "rsi(", "RSI < 30 and ", "AAPL, ", "1,", "a ", "sell when RSI > 70 or ", "5% "]
+    "part",
+    [
+        "(",
+        "not ",
+        "rsi(",
+        "RSI < 30 and ",
+        "1,",
+        "a ",
+        "sell if RSI > 7 or ",
+        "5% ",
+        "buy if RSI < 3. ",
+        "RSI period 3. ",
+    ],
 )
 @pytest.mark.parametrize("start", ["", "buy when ", "only AAPL, "])
 def test_the_longest_prompts_are_read_in_linear_time(start: str, part: str) -> None:

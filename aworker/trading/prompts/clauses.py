@@ -30,6 +30,7 @@ MARKS = (",", ".", ";", "\n", "!", ":", "-", "*", "\N{BULLET}", "\N{EN DASH}", "
 
 # Words that lead into a clause. None of them changes what the clause says; "not", "or", "unless" are not among them.
 MAX_LEADS = 12
+MAX_CLAUSES = 50
 
 _LEADS = [
     "and",
@@ -536,7 +537,8 @@ class ClauseReader:
         """Read every clause. Raises PromptNotUnderstood."""
         cursor = self.cursor
         cursor.at = cursor.furthest = 0
-        while True:
+        # Each clause may go through the whole of a rule, so their number is what keeps the time linear.
+        for number in range(MAX_CLAUSES + 1):
             while cursor.take(*self.marks):
                 pass
             if cursor.ended or (cursor.take("thanks", "thank you", "please") and cursor.ended):
@@ -544,6 +546,8 @@ class ClauseReader:
             start = cursor.at
             self.pending = None
             try:
+                if number == MAX_CLAUSES:
+                    raise Refused(f"a prompt may have {MAX_CLAUSES} clauses")
                 done = self._clause()
             except Refused as error:
                 raise self._unknown(start, str(error)) from None
