@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from aworker.errors import RequestDeclined
+from aworker.errors import ChildDied, RequestDeclined
 from aworker.execution.context import Context
 from aworker.execution.registry import Registry
 from aworker.trading.handlers import (
@@ -57,6 +57,26 @@ class Children:
         arguments = msgspec.msgpack.decode(msgspec.msgpack.encode(args))
         result = getattr(importlib.import_module(module), name)(*arguments, self.context("child"))
         return msgspec.msgpack.decode(msgspec.msgpack.encode(result))
+
+
+class SplittingChildren(Children):
+    """Children that get one symbol a chunk; the chunk of a symbol may fail."""
+
+    def __init__(self, failing: str = "") -> None:
+        super().__init__()
+        self.failing = failing
+
+    async def __call__(self, function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any:
+        assert chunk
+        if function == "aworker.trading.backtest:backtest_chunk" and self.failing in args[0]["symbols"]:
+            raise ChildDied("the child must live, was killed")
+        result = await super().__call__(function, *args, chunk=chunk)
+        if function == "aworker.trading.backtest:plan_chunks":
+            symbols = result["request"]["symbols"]
+            result["chunks"] = [
+                {**result["request"], "symbols": [symbol], "chunks": len(symbols)} for symbol in symbols
+            ]
+        return result
 
 
 class Model:
@@ -224,6 +244,28 @@ async def test_a_backtest_in_chunks_is_the_same_as_in_one_call(
     assert children.called[-1] == "run_backtest"
     assert chunked["instances"] == whole["instances"]
     assert chunked["performance_metrics"] == whole["performance_metrics"]
+
+
+async def test_a_backtest_of_many_chunks_merges_them_and_tells_how_far_it_is(
+    handlers: TradingHandlers, children: Children, store: Store
+) -> None:
+    strategy_id = await made(store, Rules("rsi(close, 14) < 30", exit="rsi(close, 14) > 60"))
+    args, split = BacktestArgs(strategy_id=strategy_id, end_date="2012-06-30"), SplittingChildren()
+
+    many = await handlers.backtest(args, split.context("a"))
+    few = await handlers.backtest(args, children.context("b"))
+
+    assert split.called.count("backtest_chunk") == 5
+    assert split.stages == ["backtest"] * 5
+    del many["execution_time_ms"], few["execution_time_ms"]
+    assert many == few
+
+
+async def test_the_error_of_one_chunk_is_that_of_the_task(handlers: TradingHandlers, store: Store) -> None:
+    strategy_id = await made(store, Rules("close > open"))
+
+    with pytest.raises(ChildDied, match="was killed"):
+        await handlers.backtest(BacktestArgs(strategy_id=strategy_id), SplittingChildren("IBM").context("a"))
 
 
 async def test_a_backtest_takes_symbols_and_securities(
