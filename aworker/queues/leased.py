@@ -31,6 +31,7 @@ from aworker.task import Task, decode_task
 RECLAIM_BATCH = 100
 FAST_S = 1.0
 FLUSH_TIMEOUT_S = 5.0
+LEAVE_TIMEOUT_S = 2.0
 
 Settled = Callable[[bool, Outcome], None]
 """Called with whether the outcome was written, and the outcome in effect."""
@@ -354,12 +355,11 @@ async def open_leased_queue(
 
 async def _leave(queue: LeasedQueue) -> None:
     keys, worker_id = queue.keys, queue.worker_id
-    with anyio.move_on_after(1):
-        try:
-            (leases,) = await queue._side.call([("HLEN", keys.leases(worker_id))])
-            commands: list[tuple[Any, ...]] = [("DEL", HEARTBEAT_PREFIX + worker_id)]
-            if leases == 0:
-                commands += [("ZREM", keys.workers, worker_id), ("DEL", keys.commits(worker_id))]
-            await queue._side.call(commands)
-        except (QueueUnavailable, ResponseError) as error:
-            logger.warning(f"Redis was not told that this worker leaves: {error}")
+    with anyio.move_on_after(LEAVE_TIMEOUT_S) as scope:
+        (leases,) = await queue.ask([("HLEN", keys.leases(worker_id))])
+        commands: list[tuple[Any, ...]] = [("DEL", HEARTBEAT_PREFIX + worker_id)]
+        if leases == 0:
+            commands += [("ZREM", keys.workers, worker_id), ("DEL", keys.commits(worker_id))]
+        await queue.ask(commands)
+    if scope.cancelled_caught:
+        logger.warning("Redis was not told that this worker leaves: its heartbeat key will expire")

@@ -148,7 +148,8 @@ def error(
 def progress(task_id: str, stage: str, message: str, data: Any, fraction: float | None) -> bytes:
     """How far a task is; raises as `completed` does for data that cannot be encoded."""
     if fraction is not None:
-        data = {**data, "fraction": fraction} if isinstance(data, dict) else {"value": data, "fraction": fraction}
+        fields = data if isinstance(data, dict) else {} if data is None else {"value": data}
+        data = {**fields, "fraction": fraction}
     return encode(Progress(task_id, "progress", stage, message, data, rfc3339()))
 
 
