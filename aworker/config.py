@@ -129,6 +129,29 @@ class LlmConfig(Section, frozen=True):
     api_key_env: str = "AWORKER_LLM_API_KEY"
 
 
+class LoadConfig(Section, frozen=True):
+    """A level's load; where both bounds are given, both must be passed."""
+
+    queue: str
+    """The level's label."""
+    longer_than: int | None = None
+    """Tasks that wait."""
+    oldest_older_than_s: float | None = None
+    """Since the ``created_at`` of the task that waits longest."""
+
+
+class RoutingConfig(Section, frozen=True):
+    """One rule of the producer's side; what it leaves out matches every task."""
+
+    queue: str
+    """The target level's label."""
+    task_type: str | None = None
+    args: dict[str, Any] = {}
+    """Field to value, or to a list of values any of which fits; ``7`` and ``"7"`` are the same."""
+    priority: str | None = None
+    when: LoadConfig | None = None
+
+
 class Config(Section, frozen=True):
     """The whole configuration, checked."""
 
@@ -138,6 +161,12 @@ class Config(Section, frozen=True):
         QueueConfig(name="strategy_queue_priority", label="priority"),
         QueueConfig(name="strategy_queue", label="normal"),
     )
+    routing: tuple[RoutingConfig, ...] = (
+        RoutingConfig(task_type="create_strategy", queue="priority"),
+        RoutingConfig(priority="high", queue="priority"),
+        RoutingConfig(queue="normal"),
+    )
+    """The first rule that fits decides; where none does a task goes to the lowest level."""
     handlers: HandlersConfig = HandlersConfig()
     tasks: dict[str, TaskConfig] = {}
     pool: PoolConfig = PoolConfig()
@@ -325,6 +354,7 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
         known = label in labels or worker.reserved == WorkerConfig().reserved
         rules.append((known, at, f"the label of a level ({', '.join(labels)})", label, "check its spelling"))
         rules.append((count >= 0, at, ">= 0", count, "0 reserves nothing"))
+    rules += _routing_rules(config, labels)
     for task_type, task in config.tasks.items():
         at = f"tasks.{task_type}"
         rules += [
@@ -340,3 +370,25 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
             ),
         ]
     return [(path, rule, value, advice or "correct it") for holds, path, rule, value, advice in rules if not holds]
+
+
+def _routing_rules(config: Config, labels: list[str]) -> list[tuple[bool, str, str, Any, str]]:
+    one_of = f"the label of a level ({', '.join(labels)})"
+    # The shipped rules hold for levels of any name: see `queues/routing.py`.
+    any_label = config.routing == Config().routing
+    rules: list[tuple[bool, str, str, Any, str]] = []
+    for index, rule in enumerate(config.routing):
+        at = f"routing[{index}]"
+        rules.append((any_label or rule.queue in labels, f"{at}.queue", one_of, rule.queue, "check its spelling"))
+        for field, value in rule.args.items():
+            values = value if isinstance(value, list) else [value]
+            holds = bool(values) and all(isinstance(one, (str, int, float)) for one in values)
+            rules.append((holds, f"{at}.args.{field}", "text, a number, a boolean, or a list of them", value, ""))
+        if (load := rule.when) is not None:
+            bounds = [bound for bound in (load.longer_than, load.oldest_older_than_s) if bound is not None]
+            rules += [
+                (load.queue in labels, f"{at}.when.queue", one_of, load.queue, "check its spelling"),
+                (bool(bounds), f"{at}.when", "bounded by longer_than or oldest_older_than_s", load.queue, "add one"),
+                (all(bound >= 0 for bound in bounds), f"{at}.when", "bounded by numbers >= 0", bounds, "correct it"),
+            ]
+    return rules

@@ -17,12 +17,12 @@ import msgspec
 from redis.exceptions import RedisError
 
 from aworker.clock import rfc3339
-from aworker.config import Config, RedisConfig
+from aworker.config import Config, QueueConfig, RedisConfig
 from aworker.errors import PayloadInvalid, QueueUnavailable
 from aworker.queues.cancelling import Found, cancel_task
 from aworker.queues.connection import connect
 from aworker.queues.keys import CHANNEL, RESULT_PREFIX
-from aworker.queues.routing import route
+from aworker.queues.routing import Router
 
 FINAL = frozenset({"completed", "error", "failed"})
 RECORD_INTERVAL_S = 1.0
@@ -41,6 +41,7 @@ class Client:
             config = msgspec.structs.replace(config, redis=RedisConfig(url=url, key_prefix=config.redis.key_prefix))
         self.config = config
         self._redis = connect(config.redis.url)
+        self._router = Router(config, self._redis)
 
     async def __aenter__(self) -> Client:
         return self
@@ -65,11 +66,12 @@ class Client:
     ) -> str:
         """Push one task and return its task_id.
 
-        ``create_strategy`` and ``priority="high"`` go to the priority list, the rest to the normal one, unless
-        ``queue`` names a list. Raises PayloadInvalid for a task that no worker would take.
+        ``queue`` names its list; without it the rules of ``[[routing]]`` do: as shipped, ``create_strategy`` and
+        ``priority="high"`` go to the priority list, the rest to the normal one. Raises PayloadInvalid for a task that
+        no worker would take.
         """
-        name, task_id, payload = self._composed(task_type, args, task_id, priority, queue)
-        await self._pushed({name: [payload]})
+        task_id, priority, payload = self._composed(task_type, args, task_id, priority)
+        await self._pushed({queue or await self._routed(task_type, args, priority): [payload]})
         return task_id
 
     async def enqueue_many(self, tasks: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
@@ -77,8 +79,8 @@ class Client:
         lists: dict[str, list[bytes]] = {}
         task_ids: list[str] = []
         for task_type, args in tasks:
-            name, task_id, payload = self._composed(task_type, args, None, None, None)
-            lists.setdefault(name, []).append(payload)
+            task_id, priority, payload = self._composed(task_type, args, None, None)
+            lists.setdefault(await self._routed(task_type, args, priority), []).append(payload)
             task_ids.append(task_id)
         await self._pushed(lists)
         return task_ids
@@ -129,7 +131,6 @@ class Client:
         args: Mapping[str, Any] | None,
         task_id: str | None,
         priority: str | None,
-        queue: str | None,
     ) -> tuple[str, str, bytes]:
         task_id = task_id if task_id is not None else f"{task_type}_{uuid.uuid4().hex}"
         for name, value in (("task_type", task_type), ("task_id", task_id)):
@@ -151,7 +152,11 @@ class Client:
         most = self.config.worker.max_payload_bytes
         if len(payload) > most:
             raise PayloadInvalid(f"the task must be <= {most} bytes, was {len(payload)}; send less")
-        return queue or route(self.config, task_type, priority).name, task_id, payload
+        return task_id, priority, payload
+
+    async def _routed(self, task_type: str, args: Mapping[str, Any] | None, priority: str) -> str:
+        level: QueueConfig = await _answered(self._router.route(task_type, args or {}, priority))
+        return level.name
 
     async def _pushed(self, lists: Mapping[str, list[bytes]]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
