@@ -232,15 +232,31 @@ class QueueScripts:
 
     def everywhere(self) -> Counter[bytes]:
         """Count each payload over all keys: lists, leases, delayed, dead letters."""
-        places: Counter[bytes] = Counter()
-        for name in self.client.scan_iter():
-            kind = self.client.type(name)
+        names = list(self.client.scan_iter(count=1000))
+        pipeline = self.client.pipeline(transaction=False)
+        for name in names:
+            pipeline.type(name)
+        kinds = pipeline.execute()
+        is_lease = self.keys.leases("").encode()
+        for name, kind in zip(names, kinds, strict=True):
             if kind == b"list":
-                places.update(self.client.lrange(name, 0, -1))
-            elif name.startswith(self.keys.leases("").encode()):
-                places.update(entry.partition(b"\n")[2] for entry in self.client.hvals(name))
-        places.update(self.delayed())
-        places.update(self.dead())
+                pipeline.lrange(name, 0, -1)
+            elif name.startswith(is_lease):
+                pipeline.hvals(name)
+            elif name == self.keys.delayed.encode():
+                pipeline.zrange(name, 0, -1)
+            elif name == self.keys.dead.encode():
+                pipeline.xrange(name)
+            else:
+                pipeline.exists(name)
+        places: Counter[bytes] = Counter()
+        for name, kind, value in zip(names, kinds, pipeline.execute(), strict=True):
+            if kind == b"list":
+                places.update(value)
+            elif name == self.keys.dead.encode():
+                places.update(fields[b"payload"] for _, fields in value)
+            elif isinstance(value, list):
+                places.update(entry.partition(b"\n")[2] for entry in value)
         return places
 
     def left_behind(self) -> list[str]:

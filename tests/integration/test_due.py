@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.queue_scripts import NORMAL, NOW_MS, PRIORITY, Item, QueueScripts, task
+from tests.queue_scripts import NORMAL, NOW_MS, PRIORITY, Item, Level, QueueScripts, task
 
 
 def delay(queue: QueueScripts, payload: bytes, delay_ms: int, name: str = NORMAL) -> None:
@@ -41,6 +41,17 @@ def test_a_due_task_goes_onto_the_taking_end(queue: QueueScripts) -> None:
     queue.due(now_ms=NOW_MS + 1_000)
 
     assert queue.waiting()[0] == task("a")
+
+
+def test_a_due_task_goes_onto_the_end_that_the_configuration_fixes(queue: QueueScripts) -> None:
+    left = Level(NORMAL, take_from="left")
+    queue.client.rpush(NORMAL, task("a"), task("b"))
+    (claim,) = queue.claim(levels=(left,)).claims
+    queue.settle(Item("delay", claim.lease_id, "a", "a", extras=(0,)))
+
+    queue.due()
+
+    assert queue.claim(levels=(left,)).payloads == [task("a")]
 
 
 def test_equal_payloads_are_delayed_each_for_itself(queue: QueueScripts) -> None:

@@ -1,0 +1,523 @@
+"""The queue's scripts against a plain-Python model of them, on a real server.
+
+Workers claim, settle, renew, reap, die, sleep past their deadline and come back; clocks jump; payloads repeat; replies
+are lost and commits are sent again, at once or much later. After every step the server holds what the model says, and
+every task whose push was acknowledged is in exactly one place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+from typing import Any, ClassVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.queue_scripts import NORMAL, NOW_MS, PRIORITY, TTL_MS, Item, Level, QueueScripts, task
+
+LEVELS = (Level(PRIORITY, take_from="right"), Level(NORMAL, take_from="left"))
+SIDES = {PRIORITY: "right", NORMAL: "left"}
+
+# Payload, the task_id that the register can know, and whether the type limit holds it back.
+KINDS: dict[bytes, tuple[str, bool]] = {
+    task("a"): ("a", False),
+    task("a", args={"again": True}): ("a", False),
+    task("b"): ("b", False),
+    task("c", task_type="screening"): ("c", True),
+    task("d", args={"prompt": "x" * 20_000}): ("d", False),
+    b"": ("", False),
+    b'\x00\xff\n1 none 2 "x" y\n': ("", False),
+}
+MOSTLY = st.sampled_from([True, True, True, False])
+WORKERS = st.sampled_from(["one", "two", "three"])
+
+
+class Held:
+    """A lease in the model."""
+
+    def __init__(self, payload: bytes, queue: str, delivery: int, suspicion: str, registered: str) -> None:
+        self.payload = payload
+        self.queue = queue
+        self.delivery = delivery
+        self.suspicion = suspicion
+        self.registered = registered
+
+
+class Model:
+    """What the scripts promise, as plain Python."""
+
+    def __init__(self) -> None:
+        self.lists: dict[str, deque[bytes]] = {PRIORITY: deque(), NORMAL: deque()}
+        self.leases: dict[str, dict[int, Held]] = {}
+        self.deadlines: dict[str, int] = {}
+        self.deliveries: Counter[bytes] = Counter()
+        self.claimed: dict[str, int] = {}
+        self.delayed: dict[tuple[int, str, bytes], int] = {}
+        self.dead: list[tuple[str, bytes]] = []
+        self.records: dict[str, bytes] = {}
+        self.assignments: dict[str, bytes] = {}
+        self.claim_commits: dict[str, tuple[int, list[int]]] = {}
+        self.settle_commits: dict[str, tuple[int, list[int]]] = {}
+        self.pushed: Counter[bytes] = Counter()
+        self.gone: Counter[bytes] = Counter()
+        self.last_id = 0
+
+    def put(self, queue: str, payload: bytes, *, next_one: bool) -> None:
+        if (SIDES[queue] == "right") == next_one:
+            self.lists[queue].append(payload)
+        else:
+            self.lists[queue].appendleft(payload)
+
+    def claim(self, worker: str, number: int, want: int, room: int | None, now_ms: int) -> list[tuple[Any, ...]]:
+        self.deadlines[worker] = now_ms + TTL_MS
+        leases = self.leases.setdefault(worker, {})
+        claim_number, ids = self.claim_commits.get(worker, (0, []))
+        settle_number, _ = self.settle_commits.get(worker, (0, []))
+        if claim_number == number:
+            return [self._told(id_, leases[id_]) for id_ in ids if id_ in leases]
+        if max(claim_number, settle_number) > number:
+            return []
+        taken: list[tuple[str, bytes]] = []
+        for queue in (PRIORITY, NORMAL):
+            waiting = list(self.lists[queue])
+            if SIDES[queue] == "right":
+                waiting.reverse()
+            kept: list[bytes] = []
+            for payload in waiting:
+                limited = room is not None and KINDS[payload][1]
+                if len(taken) == want or (limited and room == 0):
+                    kept.append(payload)
+                    continue
+                if limited and room is not None:
+                    room -= 1
+                taken.append((queue, payload))
+            self.lists[queue] = deque(kept[::-1] if SIDES[queue] == "right" else kept)
+        if not taken:
+            return []
+        self.last_id = max(self.last_id, now_ms * 1000)
+        told = []
+        for queue, payload in taken:
+            self.last_id += 1
+            known = KINDS[payload][0]
+            suspicion, registered = "unread", ""
+            if known and known in self.claimed:
+                suspicion = "lease"
+            elif known:
+                self.claimed[known] = self.last_id
+                suspicion, registered = "record" if known in self.records else "none", known
+            held = Held(payload, queue, 1 + self.deliveries[payload], suspicion, registered)
+            leases[self.last_id] = held
+            told.append(self._told(self.last_id, held))
+        self.claim_commits[worker] = (number, [id_ for id_, *_ in told])
+        return told
+
+    def settle(self, worker: str, number: int, items: list[Item], now_ms: int) -> list[int]:
+        done_number, done_flags = self.settle_commits.get(worker, (0, []))
+        if done_number == number:
+            return done_flags
+        if done_number > number:
+            return [0] * len(items)
+        flags = [int(self._settle(worker, item, now_ms)) for item in items]
+        self.settle_commits[worker] = (number, flags)
+        return flags
+
+    def _settle(self, worker: str, item: Item, now_ms: int) -> bool:
+        leases = self.leases.get(worker, {})
+        held = leases.get(item.lease_id)
+        if held is None:
+            return False
+        if item.kind == "running":
+            self.records[item.task_id] = item.record
+            self.assignments[item.task_id] = item.extras[0]
+            return True
+        del leases[item.lease_id]
+        if held.registered:
+            self.claimed.pop(held.registered, None)
+        if item.kind == "end":
+            self.gone[held.payload] += 1
+        elif item.kind == "dead":
+            self.dead.append((held.queue, held.payload))
+        elif item.kind == "back":
+            self.put(held.queue, held.payload, next_one=True)
+        elif item.kind == "delay":
+            self.delayed[item.lease_id, held.queue, held.payload] = now_ms + item.extras[0]
+        if item.kind == "dead" or (item.kind == "end" and item.extras[0] == "1"):
+            del self.deliveries[held.payload]
+        elif item.kind == "delay" or (item.kind == "back" and item.extras[0] == "1"):
+            self.deliveries[held.payload] += 1
+        if item.task_id:
+            self.assignments.pop(item.task_id, None)
+            if item.record:
+                self.records[item.task_id] = item.record
+        return True
+
+    def reclaim(self, worker: str, most: int, now_ms: int) -> tuple[str, list[tuple[int, int, str, str, bytes]]]:
+        expired = sorted((at, name) for name, at in self.deadlines.items() if at < now_ms and name != worker)
+        if not expired:
+            return "", []
+        _, dead = expired[0]
+        theirs = self.leases.get(dead, {})
+        complete = len(theirs) <= most
+        self.last_id = max(self.last_id, now_ms * 1000)
+        moved = []
+        for old_id in sorted(theirs)[:most]:
+            held = theirs.pop(old_id)
+            if held.suspicion != "reclaimed":
+                self.deliveries[held.payload] += 1
+            held.suspicion = "reclaimed"
+            self.last_id += 1
+            self.leases.setdefault(worker, {})[self.last_id] = held
+            if held.registered:
+                self.claimed[held.registered] = self.last_id
+            moved.append((self.last_id, held.delivery, held.queue, held.registered, held.payload))
+        if complete:
+            del self.deadlines[dead]
+            self.claim_commits.pop(dead, None)
+            self.settle_commits.pop(dead, None)
+        self.deadlines[worker] = now_ms + TTL_MS
+        return dead, moved
+
+    def due(self, now_ms: int) -> int:
+        # As the server orders a sorted set: by time, then by bytes.
+        ready = sorted(
+            (at, f'{entry[0]} "{entry[1]}"\n'.encode() + entry[2], entry)
+            for entry, at in self.delayed.items()
+            if at <= now_ms
+        )
+        for _, _, entry in ready:
+            del self.delayed[entry]
+            self.put(entry[1], entry[2], next_one=True)
+        return len(ready)
+
+    def _told(self, lease_id: int, held: Held) -> tuple[Any, ...]:
+        level = 0 if held.queue == PRIORITY else 1
+        return (lease_id, level, held.delivery, held.suspicion, held.registered, held.payload)
+
+
+class Process:
+    """What one worker process believes."""
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        self.number = 0
+        self.believes: dict[int, tuple[str, int]] = {}
+        """Lease id to the registered task_id and the delivery."""
+
+
+class Queues(RuleBasedStateMachine):
+    """The scripts and the model, step by step."""
+
+    url: ClassVar[str] = ""
+    commits = Bundle("commits")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.real = QueueScripts(self.url)
+        self.real.client.flushall()
+        self.model = Model()
+        self.now_ms = NOW_MS
+        self.starts = 0
+        self.processes: dict[str, Process] = {}
+        self.writes = 0
+
+    @initialize(payloads=st.lists(st.sampled_from(sorted(KINDS)), min_size=2, max_size=6))
+    def start(self, payloads: list[bytes]) -> None:
+        for name in ("one", "two", "three"):
+            self._start(name)
+        for index, payload in enumerate(payloads):
+            self.push((PRIORITY, NORMAL)[index % 2], payload, True)
+
+    def _start(self, name: str) -> None:
+        self.starts += 1
+        self.processes[name] = Process(f"{name}.{self.starts}")
+
+    # Producers.
+
+    @rule(queue=st.sampled_from([PRIORITY, NORMAL]), payload=st.sampled_from(sorted(KINDS)), right=st.booleans())
+    def push(self, queue: str, payload: bytes, right: bool) -> None:
+        (self.real.client.rpush if right else self.real.client.lpush)(queue, payload)
+        if right:
+            self.model.lists[queue].append(payload)
+        else:
+            self.model.lists[queue].appendleft(payload)
+        self.model.pushed[payload] += 1
+
+    # Workers.
+
+    @rule(
+        target=commits,
+        name=WORKERS,
+        want=st.integers(1, 4),
+        room=st.none() | st.integers(0, 2),
+        copies=st.integers(1, 2),
+        heard=MOSTLY,
+    )
+    def claim(self, name: str, want: int, room: int | None, copies: int, heard: bool) -> tuple[Any, ...]:
+        process = self.processes[name]
+        process.number += 1
+        commit = (process.worker_id, process.number, want, room)
+        for _ in range(copies):
+            told = self._claim(*commit)
+        if heard:
+            self._believe(process, told)
+        return ("claim", *commit)
+
+    @precondition(lambda self: any(process.believes for process in self.processes.values()))
+    @rule(
+        target=commits,
+        data=st.data(),
+        kinds=st.lists(st.sampled_from(["running", "end", "dead", "back", "back counted", "delay"]), min_size=1),
+        copies=st.integers(1, 2),
+    )
+    def settle(self, data: st.DataObject, kinds: list[str], copies: int) -> tuple[Any, ...]:
+        process = self._a_holder(data)
+        leases = sorted(process.believes)
+        items = []
+        for kind in kinds[: len(leases)]:
+            lease_id = data.draw(st.sampled_from(leases))
+            items.append(self._item(process, kind, lease_id))
+            if kind != "running":
+                leases.remove(lease_id)
+        process.number += 1
+        commit = (process.worker_id, process.number, items)
+        for _ in range(copies):
+            self._settle(*commit)
+        for item in items:
+            if item.kind != "running":
+                del process.believes[item.lease_id]
+        return ("settle", *commit)
+
+    @rule(commit=commits)
+    def send_a_commit_again(self, commit: tuple[Any, ...]) -> None:
+        what, worker_id, number, *rest = commit
+        if what == "settle":
+            self._settle(worker_id, number, *rest)
+            return
+        told = self._claim(worker_id, number, *rest)
+        for process in self.processes.values():
+            if process.worker_id == worker_id:
+                self._believe(process, told)
+
+    @rule(name=WORKERS)
+    def renew(self, name: str) -> None:
+        worker_id = self.processes[name].worker_id
+        stood = worker_id in self.model.deadlines
+        others = [at for other, at in self.model.deadlines.items() if other != worker_id]
+        self.model.deadlines[worker_id] = self.now_ms + TTL_MS
+
+        reply = self.real.renew(worker_id, now_ms=self.now_ms)
+
+        held = len(self.model.leases.get(worker_id, {}))
+        due = min(self.model.delayed.values(), default=-1)
+        assert reply == [self.now_ms, stood, held, min(others, default=-1), due]
+
+    @rule(name=WORKERS, most=st.integers(1, 3), heard=MOSTLY)
+    def reclaim(self, name: str, most: int, heard: bool) -> None:
+        process = self.processes[name]
+        expected = self.model.reclaim(process.worker_id, most, self.now_ms)
+
+        dead, leases = self.real.reclaim(process.worker_id, now_ms=self.now_ms, most=most)
+
+        assert (dead, [tuple(lease) for lease in leases]) == expected
+        if heard:
+            for lease in leases:
+                process.believes[lease.lease_id] = (lease.registered, lease.delivery)
+
+    @precondition(lambda self: any(process.believes for process in self.processes.values()))
+    @rule(data=st.data(), reaper=WORKERS)
+    def oversleep(self, data: st.DataObject, reaper: str) -> None:
+        sleeper = self._a_holder(data)
+        self.now_ms = max(self.now_ms, self.model.deadlines.get(sleeper.worker_id, 0) + 1)
+        for _ in range(4):
+            self.reclaim(reaper, 3, True)
+
+    @rule(name=WORKERS)
+    def compare_leases(self, name: str) -> None:
+        process = self.processes[name]
+        held = {int(field) for field in self.real.client.hkeys(self.real.keys.leases(process.worker_id))}
+        strangers = sorted(held - process.believes.keys(), reverse=True)
+        process.believes = {id_: known for id_, known in process.believes.items() if id_ in held}
+        process.number += 1
+        self._settle(process.worker_id, process.number, [Item("back", id_, extras=("", "auto")) for id_ in strangers])
+
+    @rule(name=WORKERS)
+    def die_and_start_anew(self, name: str) -> None:
+        self._start(name)
+
+    @precondition(lambda self: self.model.delayed)
+    @rule(wait=st.booleans())
+    def put_back_due(self, wait: bool) -> None:
+        if wait:
+            self.now_ms = max(self.now_ms, min(self.model.delayed.values()))
+        expected = self.model.due(self.now_ms)
+
+        assert self.real.due(now_ms=self.now_ms) == expected
+
+    # People and clocks.
+
+    @precondition(lambda self: self.model.dead)
+    @rule(data=st.data(), drop=st.booleans())
+    def handle_a_dead_letter(self, data: st.DataObject, drop: bool) -> None:
+        at = data.draw(st.integers(0, len(self.model.dead) - 1))
+        queue, payload = self.model.dead.pop(at)
+        if drop:
+            self.model.gone[payload] += 1
+        else:
+            del self.model.deliveries[payload]
+            self.model.put(queue, payload, next_one=False)
+        entry_id, _ = self.real.client.xrange(self.real.keys.dead)[at]
+
+        moved = self.real.requeue(entry_id, "drop" if drop else "requeue")
+
+        assert moved == 1
+
+    @rule(step_ms=st.sampled_from([1, 10, 1_000, TTL_MS, TTL_MS + 1, 3_600_000, -1, -2_000, -3_600_000]))
+    def let_time_pass(self, step_ms: int) -> None:
+        self.now_ms += step_ms
+
+    # What must hold.
+
+    @invariant()
+    def every_acknowledged_task_is_in_exactly_one_place(self) -> None:
+        places = self.real.everywhere() + self.model.gone
+
+        assert places == self.model.pushed
+
+    @invariant()
+    def the_server_holds_what_the_model_says(self) -> None:
+        client, keys, model = self.real.client, self.real.keys, self.model
+        pipeline = client.pipeline()
+        for queue in (PRIORITY, NORMAL):
+            pipeline.lrange(queue, 0, -1)
+        pipeline.hgetall(keys.deliveries)
+        pipeline.hgetall(keys.claimed)
+        pipeline.zrange(keys.workers, 0, -1, withscores=True)
+        pipeline.zrange(keys.delayed, 0, -1, withscores=True)
+        pipeline.xrange(keys.dead)
+        priority, normal, deliveries, claimed, workers, delayed, dead = pipeline.execute()
+
+        assert priority == list(model.lists[PRIORITY])
+        assert normal == list(model.lists[NORMAL])
+        assert {name: int(count) for name, count in deliveries.items()} == {
+            hashlib.sha1(payload).hexdigest().encode(): count for payload, count in model.deliveries.items() if count
+        }
+        assert {name.decode(): int(id_) for name, id_ in claimed.items()} == model.claimed
+        assert {name.decode(): at for name, at in workers} == model.deadlines
+        assert dict(delayed) == {
+            f'{id_} "{queue}"\n'.encode() + payload: at for (id_, queue, payload), at in model.delayed.items()
+        }
+        assert [(fields[b"queue"].decode(), fields[b"payload"]) for _, fields in dead] == model.dead
+
+    @invariant()
+    def leases_and_records_are_what_the_model_says(self) -> None:
+        client, keys, model = self.real.client, self.real.keys, self.model
+        names = [name.decode() for name in client.scan_iter(count=1000)]
+        pipeline = client.pipeline(transaction=False)
+        for name in names:
+            if name.startswith(keys.leases("")):
+                pipeline.hgetall(name)
+            elif name.startswith(("task_result:", "task_assignment:")):
+                pipeline.get(name)
+            else:
+                pipeline.exists(name)
+        found = dict(zip(names, pipeline.execute(), strict=True))
+        leases = {
+            name: {int(field): entry.partition(b"\n")[2] for field, entry in entries.items()}
+            for name, entries in found.items()
+            if name.startswith(keys.leases(""))
+        }
+
+        assert leases == {
+            keys.leases(worker): {id_: held.payload for id_, held in held_by.items()}
+            for worker, held_by in model.leases.items()
+            if held_by
+        }
+        assert {name: text for name, text in found.items() if name.startswith("task_")} == {
+            **{f"task_result:{task_id}": text for task_id, text in model.records.items()},
+            **{f"task_assignment:{task_id}": text for task_id, text in model.assignments.items()},
+        }
+
+    def teardown(self) -> None:
+        # Whoever is left reaps the rest: nothing is stuck for ever.
+        self.now_ms = max([self.now_ms, *self.model.deadlines.values(), *self.model.delayed.values()]) + 1
+        last = Process("last")
+        while self.real.reclaim(last.worker_id, now_ms=self.now_ms)[0]:
+            pass
+        held = self.real.client.hkeys(self.real.keys.leases(last.worker_id))
+        self.real.settle(*(Item("back", int(id_), extras=("", "auto")) for id_ in held), worker=last.worker_id)
+        last_due = self.real.client.zrange(self.real.keys.delayed, -1, -1, withscores=True)
+        self.real.due(now_ms=int(last_due[0][1]) if last_due else self.now_ms)
+        waiting = Counter(self.real.waiting(PRIORITY)) + Counter(self.real.waiting(NORMAL))
+        try:
+            assert waiting + Counter(self.real.dead()) + self.model.gone == self.model.pushed
+            assert self.real.client.exists(self.real.keys.claimed) == 0
+        finally:
+            self.real.client.close()
+
+    # The two commits.
+
+    def _claim(self, worker_id: str, number: int, want: int, room: int | None) -> list[tuple[Any, ...]]:
+        limits = None if room is None else {"types": {"screening": room}, "users": {}}
+        expected = self.model.claim(worker_id, number, want, room, self.now_ms)
+
+        reply = self.real.claim(worker_id, want, LEVELS, limits=limits, now_ms=self.now_ms, number=number)
+
+        told = [tuple(claim) for claim in reply.claims]
+        assert told == expected
+        return told
+
+    def _settle(self, worker_id: str, number: int, items: list[Item]) -> None:
+        expected = self.model.settle(worker_id, number, items, self.now_ms)
+
+        _, flags = self.real.settle(*items, worker=worker_id, now_ms=self.now_ms, number=number)
+
+        assert flags == expected
+
+    def _believe(self, process: Process, told: list[tuple[Any, ...]]) -> None:
+        for lease_id, _, delivery, _, registered, _ in told:
+            process.believes[lease_id] = (registered, delivery)
+
+    def _a_holder(self, data: st.DataObject) -> Process:
+        return data.draw(st.sampled_from([process for process in self.processes.values() if process.believes]))
+
+    def _item(self, process: Process, kind: str, lease_id: int) -> Item:
+        registered, delivery = process.believes[lease_id]
+        self.writes += 1
+        record = b"record %d" % self.writes
+        extras: tuple[Any, ...] = {
+            "running": (b"assigned %d" % self.writes,),
+            "end": ("1" if delivery > 1 else "",),
+            "dead": ("queue", self._queue_of(process, lease_id)),
+            "back": ("", "auto"),
+            "back counted": ("1", "auto"),
+            "delay": (self.writes * 10,),
+        }[kind]
+        return Item(kind.split()[0], lease_id, registered, registered, record, extras=extras)
+
+    def _queue_of(self, process: Process, lease_id: int) -> str:
+        held = self.model.leases.get(process.worker_id, {}).get(lease_id)
+        return held.queue if held else NORMAL
+
+
+def test_the_scripts_do_what_the_model_says_and_lose_nothing(redis_url: str) -> None:
+    Queues.url = redis_url
+
+    run_state_machine_as_test(
+        Queues,
+        settings=settings(
+            max_examples=120,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
