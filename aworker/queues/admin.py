@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import msgspec
 import redis.asyncio
 
-from aworker.clock import parse_rfc3339, rfc3339
+from aworker.clock import rfc3339
 from aworker.config import Config
+from aworker.queues.ends import as_bytes, is_taken_from_left, questions
 from aworker.queues.keys import Keys
 
 Answer = TypeVar("Answer")
@@ -45,21 +46,13 @@ def peek_queue(redis_client: Any, queue_name: str, count: int = 10, *, config: C
     count = max(0, count)
 
     def shown(replies: list[Any]) -> list[dict[str, Any]]:
-        end, left, right = replies
-        from_left = end is not None and _as_bytes(end).startswith(b"left")
-        fixed = next((q.take_from for q in (config or Config()).queues if q.name == queue_name), "auto")
-        if fixed != "auto":
-            from_left = fixed == "left"
-        elif left:
-            # As the next claim will: the end that is kept may be that of an earlier filling.
-            at_left, at_right = _created_at(_as_bytes(left[0])), _created_at(_as_bytes(right[-1]))
-            if at_left is not None and at_right is not None and at_left != at_right:
-                from_left = at_left < at_right
-        payloads = left if from_left else right[::-1]
-        return [_shown(_as_bytes(payload)) for payload in payloads[:count]]
+        *ends, left, right = replies
+        queue = next((queue for queue in (config or Config()).queues if queue.name == queue_name), None)
+        payloads = left if is_taken_from_left(queue, *ends) else right[::-1]
+        return [_shown(as_bytes(payload)) for payload in payloads[:count]]
 
     commands: list[tuple[Any, ...]] = [
-        ("HGET", keys.ends, queue_name),
+        *questions(keys, queue_name),
         ("LRANGE", queue_name, 0, max(count - 1, 0)),
         ("LRANGE", queue_name, -max(count, 1), -1),
     ]
@@ -117,15 +110,6 @@ def _run(
 
         return answered()
     return then(pipeline.execute())
-
-
-def _as_bytes(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
-
-
-def _created_at(payload: bytes) -> float | None:
-    created_at = _shown(payload).get("created_at")
-    return parse_rfc3339(created_at) if isinstance(created_at, str) else None
 
 
 def _shown(payload: bytes) -> dict[str, Any]:

@@ -6,19 +6,18 @@ told to every worker: who runs it stops it, who claims it later settles it witho
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import redis.asyncio
-from redis.exceptions import NoScriptError
 
 from aworker.config import Config
 from aworker.queues import records
 from aworker.queues.control import Cancellation
+from aworker.queues.finding import Waiting, label_of, run_script, waiting
 from aworker.queues.keys import CHANNEL, RESULT_PREFIX, Keys
-from aworker.queues.scripts import CANCEL, FIND, Script
+from aworker.queues.scripts import CANCEL
 from aworker.task import salvage_identity
 
 Found = Literal["waiting", "running", "ended", "unknown"]
@@ -63,61 +62,33 @@ async def _mark(client: redis.asyncio.Redis, keys: Keys, task_id: str, keep_s: f
 
 
 async def _take_out(client: redis.asyncio.Redis, config: Config, keys: Keys, task_id: str) -> bool:
-    texts = list(dict.fromkeys(_spellings(task_id)))
     taken = False
-    for queue in config.queues:
-        for payload in await _run(client, FIND, [queue.name], ["list", 100, *texts]):
-            taken = await _settle(client, config, keys, task_id, queue.name, "list", payload, queue.label) or taken
-    for member in await _run(client, FIND, [keys.delayed], ["delayed", 100, *texts]):
-        taken = await _settle(client, config, keys, task_id, keys.delayed, "delayed", member, "") or taken
+    async for found in waiting(client, config, task_id):
+        taken = await _settle(client, config, keys, task_id, found) or taken
     return taken
 
 
-async def _settle(
-    client: redis.asyncio.Redis,
-    config: Config,
-    keys: Keys,
-    task_id: str,
-    place: str,
-    kind: str,
-    member: bytes,
-    label: str,
-) -> bool:
-    payload = member
-    if kind == "delayed":
-        head, _, payload = member.partition(b"\n")
-        name = head.decode().split('"')[1]
-        label = next((queue.label for queue in config.queues if queue.name == name), name)
-    found_id, _, priority = salvage_identity(payload)
-    if found_id != task_id:
-        return False
+async def _settle(client: redis.asyncio.Redis, config: Config, keys: Keys, task_id: str, found: Waiting) -> bool:
     change = records.error(
         "",
         task_id,
         text=CANCELLED_TEXT,
         error_type=CANCELLED_TYPE,
-        queue_type=label,
-        priority=priority,
+        queue_type=label_of(config, found.queue),
+        priority=salvage_identity(found.payload)[2],
         attempts=0,
         also_failed=config.results.publish_failed,
     )
-    arguments = [kind, member, payload, config.results.ttl_s, change.record, CHANNEL, *change.messages]
-    return bool(await _run(client, CANCEL, [place, keys.deliveries, RESULT_PREFIX + task_id], arguments))
-
-
-async def _run(client: Any, script: Script, names: list[str], arguments: list[Any]) -> Any:
-    command = script.command(names, arguments)
-    try:
-        return await client.execute_command(*command)
-    except NoScriptError:
-        await client.script_load(script.text)
-        return await client.execute_command(*command)
-
-
-def _spellings(task_id: str) -> list[bytes]:
-    # As a JSON string may be written: as it is, in ASCII, or with the slashes escaped.
-    raw, ascii_only = msgspec.json.encode(task_id), json.dumps(task_id).encode()
-    return [raw, ascii_only, raw.replace(b"/", b"\\/"), ascii_only.replace(b"/", b"\\/")]
+    arguments = [
+        found.kind,
+        found.member,
+        found.payload,
+        config.results.ttl_s,
+        change.record,
+        CHANNEL,
+        *change.messages,
+    ]
+    return bool(await run_script(client, CANCEL, [found.place, keys.deliveries, RESULT_PREFIX + task_id], arguments))
 
 
 __all__ = ["CANCELLED_TEXT", "CANCELLED_TYPE", "Found", "cancel_task"]

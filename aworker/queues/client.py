@@ -22,6 +22,7 @@ from aworker.errors import PayloadInvalid, QueueUnavailable
 from aworker.queues.cancelling import Found, cancel_task
 from aworker.queues.connection import connect
 from aworker.queues.keys import CHANNEL, RESULT_PREFIX
+from aworker.queues.moving import Moved, move_task
 from aworker.queues.routing import Router
 
 FINAL = frozenset({"completed", "error", "failed"})
@@ -88,6 +89,14 @@ class Client:
     async def cancel(self, task_id: str) -> Found:
         """Cancel a task: one that waits never starts, one that runs is stopped; says where it was found."""
         return await _answered(cancel_task(self._redis, self.config, task_id))  # type: ignore[no-any-return]
+
+    async def promote(self, task_id: str) -> Moved:
+        """Move a waiting task one level up, to be taken next there; says where it was found instead."""
+        return await _answered(move_task(self._redis, self.config, task_id, "promote"))  # type: ignore[no-any-return]
+
+    async def demote(self, task_id: str) -> Moved:
+        """Move a waiting task one level down, behind all that waits there; says where it was found instead."""
+        return await _answered(move_task(self._redis, self.config, task_id, "demote"))  # type: ignore[no-any-return]
 
     async def result(self, task_id: str, *, wait_s: float = 0.0) -> dict[str, Any] | None:
         """Return a task's record (``status``, ``data``, ..), or None when there is none.

@@ -37,7 +37,8 @@ DUE = Script("due")
 REQUEUE = Script("requeue")
 FIND = Script("find")
 CANCEL = Script("cancel")
-ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, REQUEUE, FIND, CANCEL)
+MOVE = Script("move")
+ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, REQUEUE, FIND, CANCEL, MOVE)
 
 
 async def load_scripts(link: Link) -> None:

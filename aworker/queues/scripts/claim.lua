@@ -136,6 +136,12 @@ local function taking_end(key, policy)
   if now - tonumber(checked) < 1000 and now >= tonumber(checked) then return side end
   if redis.call('LLEN', key) < 2 then return side end
   local left, right = redis.call('LINDEX', key, 0), redis.call('LINDEX', key, -1)
+  local moved = redis.call('HGET', KEYS[5], 'moved ' .. key)
+  if moved and (string.find(moved, redis.sha1hex(left), 1, true) or string.find(moved, redis.sha1hex(right), 1, true)) then
+    -- Somebody put it there: its age says nothing about the list.
+    redis.call('HSET', KEYS[5], key, side .. ' ' .. string.format('%.0f', now))
+    return side
+  end
   local left_created, right_created = identity(left), identity(right)
   if left_created and right_created and left_created ~= right_created then
     side = left_created < right_created and 'left' or 'right'
@@ -150,7 +156,10 @@ local aging = false
 
 local function found_empty(key)
   local side, checked = string.match(redis.call('HGET', KEYS[5], key) or 'right 0', '^(%a+) (%d+)$')
-  if checked ~= '0' then redis.call('HSET', KEYS[5], key, side .. ' 0') end
+  if checked ~= '0' then
+    redis.call('HSET', KEYS[5], key, side .. ' 0')
+    redis.call('HDEL', KEYS[5], 'moved ' .. key)
+  end
   if aging then redis.call('HDEL', KEYS[5], 'seen ' .. key) end
 end
 

@@ -15,6 +15,12 @@ if ARGV[2] == 'requeue' then
   -- Behind all that waits: it has had its turn.
   local pushed = redis.pcall(side == 'left' and 'RPUSH' or 'LPUSH', fields.queue, fields.payload)
   if type(pushed) ~= 'number' then return 0 end
+  if pushed > 1 then
+    -- Older than what it stands behind: noted, so that it does not turn the list around.
+    local mark = 'moved ' .. fields.queue
+    local moved = string.sub((redis.call('HGET', KEYS[3], mark) or '') .. redis.sha1hex(fields.payload) .. ' ', -4100)
+    redis.call('HSET', KEYS[3], mark, moved)
+  end
   redis.call('HDEL', KEYS[4], redis.sha1hex(fields.payload))
 end
 redis.call('XDEL', KEYS[1], ARGV[1])

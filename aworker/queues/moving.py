@@ -1,0 +1,71 @@
+"""Moving a waiting task to another level: promote it to be the next one there, or demote it behind all that waits."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import redis.asyncio
+
+from aworker.config import Config, QueueConfig
+from aworker.queues.cancelling import FINAL
+from aworker.queues.ends import is_taken_from_left, questions
+from aworker.queues.finding import label_of, run_script, waiting
+from aworker.queues.keys import RESULT_PREFIX, Keys
+from aworker.queues.scripts import MOVE
+
+Direction = Literal["promote", "demote"]
+Found = Literal["moved", "outermost", "running", "delayed", "ended", "unknown"]
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """What became of the wish to move a task."""
+
+    task_id: str
+    found: Found
+    """``moved``; ``outermost``: there is no level beyond its own; else where it is instead of waiting."""
+    queue: str = ""
+    """Label of the level it waits on now, or goes back to."""
+
+
+async def move_task(client: redis.asyncio.Redis, config: Config, task_id: str, direction: Direction) -> Moved:
+    """Move a waiting task one level up, to be taken next there, or one level down, behind all that waits there.
+
+    It keeps its bytes, so its ``created_at`` too.
+    """
+    keys = Keys(config.redis.key_prefix)
+    levels = [queue.name for queue in config.queues]
+    for _ in range(3):
+        async for found in waiting(client, config, task_id):
+            if found.kind == "delayed":
+                return Moved(task_id, "delayed", label_of(config, found.queue))
+            position = levels.index(found.queue)
+            target = position - 1 if direction == "promote" else position + 1
+            if not 0 <= target < len(levels):
+                return Moved(task_id, "outermost", config.queues[position].label)
+            if await _move(client, keys, found.payload, found.queue, config.queues[target], direction):
+                return Moved(task_id, "moved", config.queues[target].label)
+        if await client.hexists(keys.claimed, task_id):
+            return Moved(task_id, "running")
+    stored = await client.get(RESULT_PREFIX + task_id)
+    if stored is not None and msgspec.json.decode(stored).get("status") in FINAL:
+        return Moved(task_id, "ended")
+    return Moved(task_id, "unknown")
+
+
+async def _move(
+    client: Any, keys: Keys, payload: bytes, source: str, target: QueueConfig, direction: Direction
+) -> bool:
+    pipeline = client.pipeline(transaction=True)
+    for question in questions(keys, target.name):
+        pipeline.execute_command(*question)
+    from_left = is_taken_from_left(target, *await pipeline.execute())
+    taking, far = ("left", "right") if from_left else ("right", "left")
+    arguments = [
+        payload,
+        taking if direction == "promote" else far,
+        taking,
+        "1" if target.take_from == "auto" else "",
+        "",
+    ]
+    return int(await run_script(client, MOVE, [source, target.name, keys.ends], arguments)) == 1
