@@ -78,6 +78,16 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """How many bars a symbol has, and the instants of the first and the last in epoch seconds; None without any."""
+
+    symbol: str
+    bars: int
+    first_timestamp: int | None
+    last_timestamp: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ImportReport:
     """What an import kept of one symbol, what it mended and what it dropped. Counts are rows."""
 
@@ -241,6 +251,23 @@ class BarStore:
             last = pl.scan_parquet(file, glob=False).select("timestamp").tail(1).collect().get_column("timestamp")
         return int(last[0]) if len(last) else None
 
+    def extents(self, symbols: Iterable[str], timeframe: str) -> Iterator[Extent]:
+        """Yield what each symbol has, in their order, without reading its prices; one without a file is passed over."""
+        timeframe_s(timeframe)
+        for batch in self._batches(symbols, timeframe):
+            files = [file for _, file, _ in batch]
+            try:
+                frame = (
+                    pl.scan_parquet(files, glob=False, include_file_paths="file").select("timestamp", "file").collect()
+                )
+            except (pl.exceptions.PolarsError, OSError):
+                for entry in batch:
+                    yield _extent(entry[0], self._read_one(entry, timeframe, None, None, None, 0).timestamp)
+                continue
+            timestamp = frame.get_column("timestamp").cast(pl.Int64)
+            for symbol, part in _parts(frame, batch):
+                yield _extent(symbol, timestamp[part].drop_nulls().to_numpy())
+
     def sectors(self) -> dict[str, str]:
         """Return symbol -> sector from ``<path>/sectors.json``; the package's own when that file is not there.
 
@@ -262,6 +289,21 @@ class BarStore:
 
         Raises BarsInvalid when the symbol is unsafe or the timestamps do not strictly rise.
         """
+        self.write_many([bars])
+
+    def write_many(self, markets: Iterable[Bars]) -> None:
+        """Store the bars of several symbols as `write` does: when one cannot be written, none is."""
+        # All that can fail is done before the first file is put in its place.
+        drafts: list[tuple[Path, Path]] = []
+        try:
+            drafts.extend(self._draft_of(bars) for bars in markets)
+            for draft, file in drafts:
+                draft.replace(file)
+        finally:
+            for draft, _ in drafts:
+                draft.unlink(missing_ok=True)
+
+    def _draft_of(self, bars: Bars) -> tuple[Path, Path]:
         safe = safe_symbol(bars.symbol)
         if safe is None:
             raise BarsInvalid(f"symbol must be 1 to 32 of A-Z 0-9 . ^ = _ -, was {bars.symbol[:40]!r}; rename it")
@@ -277,9 +319,10 @@ class BarStore:
                 frame.write_parquet(stream, compression="uncompressed", row_group_size=_ROW_GROUP)
                 stream.flush()
                 os.fsync(stream.fileno())
-            draft.replace(folder / f"{safe}.parquet")
-        finally:
+        except BaseException:
             draft.unlink(missing_ok=True)
+            raise
+        return draft, folder / f"{safe}.parquet"
 
     def import_bars(
         self,
@@ -297,7 +340,7 @@ class BarStore:
         (optional), and ``symbol`` or ``ticker`` unless ``symbol`` is given. ``merge`` keeps older bars of other
         instants. ``adjust`` multiplies the prices by adjusted close / close (column ``adj close``) and divides the
         volume by it, so that the money traded in a bar stays and no split looks like a burst of volume.
-        Raises BarsInvalid when a column is missing or no row of a symbol is usable; then nothing of it is stored.
+        Raises BarsInvalid when a column is missing or no row of a symbol is usable; then nothing at all is stored.
         """
         step_s = timeframe_s(timeframe)
         frame = _read_foreign(Path(file))
@@ -308,8 +351,7 @@ class BarStore:
         else:
             raise BarsInvalid(f"{file} must have a column symbol or ticker, was without; name the symbol instead")
         checked = [self._check(name, timeframe, step_s, part, mode, adjust) for name, part in groups]
-        for bars, _ in checked:
-            self.write(bars)
+        self.write_many(bars for bars, _ in checked)
         return [report for _, report in checked]
 
     def _check(
@@ -413,14 +455,9 @@ class BarStore:
             for entry in batch:
                 yield self._read_one(entry, timeframe, None, None, None, 0)
             return
-        runs = frame.get_column("file").rle()
-        lengths = dict(zip(runs.struct.field("value").to_list(), runs.struct.field("len").to_list(), strict=True))
         columns = [frame.get_column(name).cast(_type_of(name)) for name in COLUMNS]
-        offset = 0
-        for symbol, file, _ in batch:
-            length = lengths.get(str(file), 0)
-            yield _sound(Bars(symbol, timeframe, *(part.slice(offset, length).to_numpy() for part in columns)), file)
-            offset += length
+        for (symbol, part), file in zip(_parts(frame, batch), files, strict=True):
+            yield _sound(Bars(symbol, timeframe, *(column[part].to_numpy() for column in columns)), file)
 
     def _read_one(
         self,
@@ -445,6 +482,23 @@ class BarStore:
         if size_bytes > _LARGE_BYTES:
             return bars
         return bars[_window(bars.timestamp, start_s, end_s, tail, before)]
+
+
+def _parts(frame: pl.DataFrame, batch: list[tuple[str, Path, int]]) -> Iterator[tuple[str, slice]]:
+    # Where each file's rows stand in the table that was read from all of them.
+    runs = frame.get_column("file").rle()
+    lengths = dict(zip(runs.struct.field("value").to_list(), runs.struct.field("len").to_list(), strict=True))
+    offset = 0
+    for symbol, file, _ in batch:
+        length = lengths.get(str(file), 0)
+        yield symbol, slice(offset, offset + length)
+        offset += length
+
+
+def _extent(symbol: str, timestamp: NDArray[np.int64]) -> Extent:
+    if not len(timestamp):
+        return Extent(symbol, 0, None, None)
+    return Extent(symbol, len(timestamp), int(timestamp[0]), int(timestamp[-1]))
 
 
 class _reading:
@@ -530,7 +584,14 @@ def _read_foreign(file: Path) -> pl.DataFrame:
         chosen.append(_numbers(frame, adjusted, "adjusted"))
     symbol_name = next((name for name in ("symbol", "ticker") if name in frame.columns), None)
     if symbol_name is not None:
-        chosen.append(frame.get_column(symbol_name).cast(pl.String).fill_null("").alias("symbol"))
+        chosen.append(
+            frame.get_column(symbol_name)
+            .cast(pl.String)
+            .fill_null("")
+            .str.strip_chars()
+            .str.to_uppercase()
+            .alias("symbol")
+        )
     return pl.DataFrame(chosen)
 
 

@@ -17,6 +17,7 @@ from aworker.trading.bars import (
     Bars,
     BarsInvalid,
     BarStore,
+    Extent,
     NoBars,
     instant_text,
     safe_symbol,
@@ -183,6 +184,26 @@ def test_the_last_timestamp_is_the_newest_bar(tmp_path: Path) -> None:
     assert store.last_timestamp("GONE", "1d") is None
 
 
+def test_extents_are_those_of_the_bars(tmp_path: Path) -> None:
+    store = BarStore(store_of(tmp_path, random_bars(1, 5, "A"), make_bars([], "NONE"), random_bars(2, 7, "Z")))
+
+    extents = list(store.extents(["A", "GONE", "NONE", "Z"], "1d"))
+
+    assert extents == [
+        Extent("A", 5, START_S, START_S + 4 * DAY_S),
+        Extent("NONE", 0, None, None),
+        Extent("Z", 7, START_S, START_S + 6 * DAY_S),
+    ]
+
+
+def test_the_extent_of_a_broken_file_names_it(tmp_path: Path) -> None:
+    store = BarStore(store_of(tmp_path, random_bars(1, 5), random_bars(2, 5, "GOOD")))
+    (tmp_path / "1d" / "TEST.parquet").write_bytes(b"PAR1 not at all PAR1")
+
+    with pytest.raises(BarsInvalid, match=r"TEST\.parquet must be a table"):
+        list(store.extents(["GOOD", "TEST"], "1d"))
+
+
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     store = BarStore(store_of(tmp_path, random_bars(1, 5), random_bars(2, 5, "GOOD")))
     (tmp_path / "1d" / "TEST.parquet").write_bytes(b"PAR1 not at all PAR1")
@@ -295,6 +316,26 @@ def test_a_file_of_many_symbols_is_taken_apart(tmp_path: Path) -> None:
 
     assert [(report.symbol, report.rows_stored) for report in reports] == [("A", 2), ("B", 1)]
     assert store.load("A", "1d").close.tolist() == [1, 3]
+
+
+def test_a_symbol_in_two_spellings_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "many.csv"
+    file.write_text("symbol,date,open,high,low,close\nA,2020-01-02,1,1,1,1\n a ,2020-01-03,3,3,3,3\n")
+    store = BarStore(tmp_path / "store")
+
+    reports = store.import_bars(file)
+
+    assert [(report.symbol, report.rows_stored) for report in reports] == [("A", 2)]
+
+
+def test_when_one_symbol_cannot_be_written_none_is(tmp_path: Path) -> None:
+    store = BarStore(store_of(tmp_path, random_bars(1, 5, "A")))
+
+    with pytest.raises(BarsInvalid, match="timestamps of B must rise"):
+        store.write_many([random_bars(2, 3, "A"), random_bars(3, 3, "B")[::-1]])
+
+    assert len(store.load("A", "1d")) == 5
+    assert [file.name for file in (tmp_path / "1d").iterdir()] == ["A.parquet"]
 
 
 def test_merging_keeps_older_bars_and_prefers_new_ones(tmp_path: Path) -> None:
