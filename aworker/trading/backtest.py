@@ -187,7 +187,17 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
 def run_backtest(request: dict[str, Any], context: Context) -> dict[str, Any]:
     """Plan, run and merge a backtest in this process: for a small one, or outside a worker."""
     plan = plan_chunks(request, context)
-    return merge_chunks(plan["request"], [backtest_chunk(chunk, context) for chunk in plan["chunks"]], context)
+    chunks: list[dict[str, Any]] = plan["chunks"]
+    total = sum(len(chunk["symbols"]) for chunk in chunks)
+    made = []
+    done = 0
+    for chunk in chunks:
+        made.append(backtest_chunk(chunk, context))
+        done += len(chunk["symbols"])
+        if len(chunks) > 1:
+            data = {"symbols_done": done, "symbols_total": total}
+            context.progress("backtest", f"{done} of {total} symbols", data, done / total)
+    return merge_chunks(plan["request"], made, context)
 
 
 def _request(request: dict[str, Any]) -> BacktestRequest:
@@ -209,14 +219,7 @@ def _plan(asked: BacktestRequest) -> BacktestRequest:
         )
     store = BarStore(asked.market_data_path)
     symbols, without = store.choose(asked.symbols, asked.rules.symbols, timeframe, only=asked.securities)
-    newest: int | None = None
-    for symbol in symbols:
-        last = store.last_timestamp(symbol, timeframe)
-        if last is not None:
-            newest = last if newest is None else max(newest, last)
-            # One symbol with bars at or after its start is enough to keep the window.
-            if last >= start_s:
-                break
+    newest = _newest(store, symbols, timeframe, start_s)
     if newest is None:
         raise store.no_bars(symbols, timeframe)
     note = None
@@ -229,6 +232,20 @@ def _plan(asked: BacktestRequest) -> BacktestRequest:
     return msgspec.structs.replace(
         asked, symbols=symbols, start_s=start_s, end_s=end_s, symbols_without_bars=without, note=note, planned=True
     )
+
+
+def _newest(store: BarStore, symbols: list[str], timeframe: str, start_s: float) -> int | None:
+    # One symbol with bars at or after its start is enough to keep the window, and most often the first has some.
+    newest = store.last_timestamp(symbols[0], timeframe)
+    if newest is not None and newest >= start_s:
+        return newest
+    for extent in store.extents(symbols, timeframe):
+        last = extent.last_timestamp
+        if last is not None:
+            newest = last if newest is None else max(newest, last)
+            if last >= start_s:
+                break
+    return newest
 
 
 def _empty_window(asked: BacktestRequest) -> NoBars:

@@ -357,6 +357,17 @@ def test_progress_is_told_while_a_lone_chunk_runs(tmp_path: Path) -> None:
     assert recorder.progress[1][2:] == ({"symbols_done": 25, "symbols_total": 60}, 25 / 60)
 
 
+def test_progress_is_told_after_each_of_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backtest_module, "_CHUNK_SYMBOLS", 2)
+    path = store_of(tmp_path, *(make_bars([FLAT] * 3, f"S{number}") for number in range(5)))
+    recorder = Recorder()
+
+    run_backtest(request(GOLDEN, market_data_path=path), recorder.context())
+
+    assert [report[1] for report in recorder.progress] == ["2 of 5 symbols", "4 of 5 symbols", "5 of 5 symbols"]
+    assert recorder.progress[1][2:] == ({"symbols_done": 4, "symbols_total": 5}, 4 / 5)
+
+
 def test_a_cancelled_backtest_stops_between_two_symbols(tmp_path: Path) -> None:
     path = store_of(tmp_path, *(make_bars([FLAT] * 3, f"S{number}") for number in range(9)))
 
