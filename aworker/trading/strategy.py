@@ -43,7 +43,10 @@ _Positive = Annotated[float, msgspec.Meta(gt=0, le=MAX_TAKE_PROFIT)]
 
 
 class StrategyInvalid(RequestDeclined, ValueError):
-    """A strategy breaks a rule; the message names the path, the rule and the value."""
+    """A strategy breaks a rule; the message names the path, the rule and the value.
+
+    Where a rule of it is wrong, a note (``__notes__``) shows the rule with a caret under the place.
+    """
 
 
 class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -308,7 +311,9 @@ def _rule_text(path: str, text: str, kind: Any) -> str:
         if error.suggestion is not None:
             hint += f"; did you mean {error.suggestion}?"
         what = "a condition" if kind == "condition" else "a number"
-        raise _invalid(path, f"{what} in the rule language", line, hint) from None
+        invalid = _invalid(path, f"{what} in the rule language", line, hint)
+        invalid.add_note(error.pointer)
+        raise invalid from None
     return line
 
 

@@ -69,6 +69,13 @@ def test_what_is_wrong_is_named_with_path_rule_and_value(rules: Rules, message: 
         check_rules(rules)
 
 
+def test_a_wrong_rule_has_a_note_that_points_at_it() -> None:
+    with pytest.raises(StrategyInvalid) as raised:
+        check_rules(Rules("close > 1", exit="close <  smaa(close, 5)"))
+
+    assert raised.value.__notes__ == ["  close < smaa(close, 5)\n          ^"]
+
+
 @pytest.mark.parametrize("name", ["", "  ", "x" * 121, "bell\a"])
 def test_a_name_is_short_and_printable(name: str) -> None:
     with pytest.raises(StrategyInvalid, match="name must be 1 to 120 printable characters"):

@@ -108,7 +108,10 @@ def _words_instead(read: Callable[[], Draft], error: StrategyInvalid, prompt: st
         source_fields(prompt)
         return read()
     except (StrategyInvalid, PromptNotUnderstood):
-        raise PromptNotUnderstood(str(error), [], prompt.strip()) from None
+        declined = PromptNotUnderstood(str(error), [], prompt.strip())
+        for note in getattr(error, "__notes__", ()):
+            declined.add_note(note)
+        raise declined from None
 
 
 def _draft(name: str, rules: Rules, prompt: str) -> Draft:

@@ -17,18 +17,19 @@ class RuleError(ValueError):
         self.message = message
         self.suggestion = suggestion
 
-    def __str__(self) -> str:
+    @property
+    def pointer(self) -> str:
+        """The rule, or the part of it around the column, and a caret under the column, on two lines."""
         place = self.column - 1
         start = max(0, min(place - _EXCERPT_CHARACTERS // 2, len(self.text) - _EXCERPT_CHARACTERS))
         excerpt = self.text[start : start + _EXCERPT_CHARACTERS]
         shown = "".join(character if character.isprintable() else " " for character in excerpt)
         lead = "..." if start else ""
         trail = "..." if start + _EXCERPT_CHARACTERS < len(self.text) else ""
-        lines = [
-            f"column {self.column}: {self.message}",
-            f"  {lead}{shown}{trail}",
-            "  " + " " * (len(lead) + place - start) + "^",
-        ]
+        return f"  {lead}{shown}{trail}\n  {' ' * (len(lead) + place - start)}^"
+
+    def __str__(self) -> str:
+        lines = [f"column {self.column}: {self.message}", self.pointer]
         if self.suggestion is not None:
             lines.append(f"did you mean `{self.suggestion}`?")
         return "\n".join(lines)
