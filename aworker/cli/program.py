@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from aworker.cli.alerts import alerts
+from aworker.cli.backtest import backtest
+from aworker.cli.bars import program as bars
 from aworker.cli.check import check
 from aworker.cli.dead import program as dead
 from aworker.cli.queues import clear, peek, stats
 from aworker.cli.run import run
-from aworker.cli.strategies import alerts
-from aworker.cli.strategies import program as strategy
+from aworker.cli.strategy import program as strategy
 from aworker.cli.tasks import cancel, enqueue, result
 from aworker.errors import AworkerError, ConfigError, PayloadInvalid
 
@@ -35,6 +37,8 @@ program.command()(peek)
 program.command()(clear)
 program.add_typer(dead, name="dead")
 program.add_typer(strategy, name="strategy")
+program.add_typer(bars, name="bars")
+program.command()(backtest)
 program.command()(alerts)
 program.command()(check)
 
@@ -47,7 +51,7 @@ def run_program() -> None:
     try:
         program()
     except AworkerError as error:
-        print(f"aworker: {error}", file=sys.stderr)
+        print(f"aworker: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         sys.exit(2 if isinstance(error, (ConfigError, PayloadInvalid)) else 1)
 
 

@@ -1,8 +1,9 @@
-"""``aworker strategy`` and ``aworker alerts``: what the store holds."""
+"""``aworker strategy``: what the store holds, and putting a strategy into it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -10,29 +11,32 @@ import typer
 from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from aworker.config import Config
     from aworker.trading.store import Store
-    from aworker.trading.strategy import Strategy
+    from aworker.trading.strategy import Draft, Rules, Strategy
 
 Answer = TypeVar("Answer")
+
+PUBLIC_USER = 0
 
 program = typer.Typer(help="The strategies that are stored.", no_args_is_help=True, rich_markup_mode=None)
 
 IdArgument = Annotated[int, typer.Argument(metavar="ID")]
-LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many")]
 
 
 @program.command("list")
 def list_strategies(
-    limit: LimitOption = 20,
-    user: Annotated[int | None, typer.Option("--user", help="Only those of this user")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many")] = 20,
+    user: Annotated[int | None, typer.Option("--user", help="Only those of this user; 0 is the public one")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
     """List strategies, the newest first."""
     settings = configured(config, redis_url)
-    found = _asked(settings, lambda store: store.list_strategies(user, limit=limit))
+    found = asked_of_store(settings, lambda store: store.list_strategies(user, limit=limit))
     from aworker.cli.show import open_console, plain, print_json
 
     if as_json:
@@ -50,67 +54,172 @@ def list_strategies(
 @program.command()
 def show(
     strategy_id: IdArgument,
-    versions: Annotated[bool, typer.Option("--versions", help="Every version that is kept, oldest first")] = False,
+    version: Annotated[int | None, typer.Option("--version", help="[default: the latest]")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
     """Show a strategy with its rules."""
     settings = configured(config, redis_url)
+    kept = _kept(settings, strategy_id)
+    from aworker.cli.show import open_console, print_json
 
-    async def read(store: Store) -> list[Strategy]:
-        return await store.versions(strategy_id) if versions else [await store.get(strategy_id)]
+    found = kept[-1] if version is None else next((each for each in kept if each.version == version), None)
+    if found is None:
+        from aworker.trading.store import StrategyUnknown
 
-    found = _asked(settings, read)
-    from aworker.cli.show import open_console, plain, print_json
-    from aworker.trading.strategy import source_text
-
+        numbers = f"{kept[0].version} to {kept[-1].version}"
+        raise StrategyUnknown(f"--version must be one that is kept, {numbers}, was {version}; leave it out")
     if as_json:
-        print_json(found if versions else found[0])
+        print_json(found)
         return
     console = open_console()
-    for each in found:
-        console.print(f"Strategy {each.strategy_id}, version {each.version}: {plain(each.name)}", style="bold")
-        console.print(f"{each.updated_at}, user {each.user_id}, prompt: {plain(each.prompt)}", soft_wrap=True)
-        for line in source_text(each.rules).splitlines():
-            console.print(f"  {plain(line)}", style="cyan", soft_wrap=True)
+    show_strategy(console, found)
+    if len(kept) > 1:
+        numbers = ", ".join(str(each.version) for each in kept)
+        console.print(f"Versions that are kept: {numbers}", style="dim", soft_wrap=True)
+
+
+@program.command()
+def versions(
+    strategy_id: IdArgument, as_json: JsonOption = False, config: ConfigOption = None, redis_url: RedisUrlOption = None
+) -> None:
+    """Show every version that is kept, oldest first."""
+    settings = configured(config, redis_url)
+    kept = _kept(settings, strategy_id)
+    from aworker.cli.show import open_console, print_json
+
+    if as_json:
+        print_json(kept)
+        return
+    console = open_console()
+    for each in kept:
+        show_strategy(console, each)
 
 
 @program.command()
 def delete(strategy_id: IdArgument, config: ConfigOption = None, redis_url: RedisUrlOption = None) -> None:
     """Delete a strategy with all its versions, for good."""
     settings = configured(config, redis_url)
-    _asked(settings, lambda store: store.delete(strategy_id))
+    asked_of_store(settings, lambda store: store.delete(strategy_id))
     print(f"Strategy {strategy_id} is deleted")
 
 
-def alerts(
-    limit: LimitOption = 20,
+@program.command()
+def create(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Rules (lines such as entry: rsi(close, 14) < 30) or JSON")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="What it does, in words or as rules")] = None,
+    user: Annotated[int, typer.Option("--user", help="Its owner; 0 = public, anybody may edit it")] = PUBLIC_USER,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
-    """Show the latest alerts, the newest first."""
+    """Store a new strategy, from a file or from words."""
+    if (file is None) == (prompt is None):
+        raise typer.BadParameter("give a FILE or --prompt, one of the two")
     settings = configured(config, redis_url)
-    found = _asked(settings, lambda store: store.recent_alerts(limit))
-    from aworker.cli.show import date_text, open_console, plain, print_json
+    if file is not None:
+        text = read_text(file)
+        draft = read_draft(text, file.stem)
+    else:
+        text = prompt or ""
+        draft = _understood(settings, text)
+    from uuid import uuid4
+
+    task_id = f"cli_{uuid4().hex}"
+    made = asked_of_store(
+        settings, lambda store: store.create(draft, user_id=user, prompt=text.strip(), task_id=task_id)
+    )
+    from aworker.cli.show import open_console, print_json
 
     if as_json:
-        print_json(found)
-        return
-    console = open_console()
-    if not found:
-        console.print("No alerts")
-    for each in found:
-        what = f"strategy {each.strategy_id}  {plain(each.symbol)}  bar {date_text(each.bar_timestamp)}"
-        console.print(f"{each.triggered_at}  {what}", soft_wrap=True)
+        print_json(made)
+    else:
+        show_strategy(open_console(), made)
 
 
-def _asked(config: Config, question: Callable[[Store], Awaitable[Answer]]) -> Answer:
+@program.command()
+def schema() -> None:
+    """Print the JSON schema of a strategy: what `create` and `backtest` take as JSON."""
+    from aworker.cli.show import print_json
+    from aworker.trading.strategy import draft_schema
+
+    print_json(draft_schema())
+
+
+def asked_of_store(config: Config, question: Callable[[Store], Awaitable[Answer]]) -> Answer:
+    """Await a question's answer from the strategy store. Raises QueueUnavailable, and what the question does."""
     import msgspec
 
     from aworker.trading.store import Store
 
     url = config.strategies.url or config.redis.url
     there = msgspec.structs.replace(config, redis=msgspec.structs.replace(config.redis, url=url))
-    return asked_of_redis(there, lambda client: question(Store(client, prefix=config.redis.key_prefix, patience_s=2.0)))
+    prefix, first_id = config.redis.key_prefix, config.strategies.first_id
+    return asked_of_redis(
+        there, lambda client: question(Store(client, prefix=prefix, first_id=first_id, patience_s=2.0))
+    )
+
+
+def read_text(file: Path) -> str:
+    """Return what a file says. Raises typer.BadParameter when it cannot be read as text."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{str(file)!r} must be a readable text file, was not ({error})") from None
+
+
+def read_draft(text: str, name: str) -> Draft:
+    """Read a strategy from JSON or from rules; ``name`` is for rules without one. Raises StrategyInvalid."""
+    from aworker.trading.strategy import Draft, check_draft, describe, draft_from_json, rules_from_source, source_fields
+
+    if text.lstrip().startswith("{"):
+        return draft_from_json(text)
+    rules = rules_from_source(text)
+    return check_draft(Draft(source_fields(text).get("name", name), describe(rules), rules))
+
+
+def show_strategy(console: Console, strategy: Strategy) -> None:
+    """Show a version: whose it is, what it was made of, its rules."""
+    from aworker.cli.show import plain
+
+    title = f"Strategy {strategy.strategy_id}, version {strategy.version}: {plain(strategy.name)}"
+    console.print(title, style="bold", soft_wrap=True)
+    prompt = plain(" ".join(strategy.prompt.split()))
+    console.print(f"{strategy.updated_at}, user {strategy.user_id}, prompt: {prompt}", soft_wrap=True)
+    show_rules(console, strategy.rules)
+
+
+def show_rules(console: Console, rules: Rules) -> None:
+    """Show rules as lines that can be put into a file or a prompt."""
+    from aworker.cli.show import plain
+    from aworker.trading.strategy import source_text
+
+    for line in source_text(rules).splitlines():
+        console.print(f"  {plain(line)}", style="cyan", soft_wrap=True)
+
+
+def _kept(config: Config, strategy_id: int) -> list[Strategy]:
+    async def read(store: Store) -> list[Strategy]:
+        # The latest tells what is wrong with a record of an older system, which has no versions.
+        await store.get(strategy_id)
+        return await store.versions(strategy_id)
+
+    return asked_of_store(config, read)
+
+
+def _understood(config: Config, prompt: str) -> Draft:
+    from aworker.trading.prompts import PromptNotUnderstood, strategy_from_prompt
+
+    try:
+        return strategy_from_prompt(prompt)
+    except PromptNotUnderstood:
+        if not config.llm.base_url:
+            raise
+    import anyio
+
+    from aworker.trading.llm import LanguageModel
+
+    return anyio.run(LanguageModel(config.llm.base_url, config.llm.model, config.llm.api_key_env).draft, prompt)

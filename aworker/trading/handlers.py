@@ -77,8 +77,8 @@ class BacktestArgs(msgspec.Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         self.strategy_id = _identifier("strategy_id", self.strategy_id)
-        _instant("start_date", self.start_date)
-        _instant("end_date", self.end_date)
+        asked_instant("start_date", self.start_date)
+        asked_instant("end_date", self.end_date)
 
 
 class ScreeningArgs(msgspec.Struct, kw_only=True):
@@ -168,8 +168,8 @@ class TradingHandlers:
             "strategy_id": strategy.strategy_id,
             "symbols": _symbols(args.symbols),
             "securities": _symbols(args.securities),
-            "start_s": _instant("start_date", args.start_date),
-            "end_s": _instant("end_date", args.end_date, is_end=True),
+            "start_s": asked_instant("start_date", args.start_date),
+            "end_s": asked_instant("end_date", args.end_date, is_end=True),
             "market_data_path": self._market_data_path,
             "commission": self._commission,
             "slippage": self._slippage,
@@ -269,6 +269,24 @@ def owner_number(user_id: int | str) -> int:
     return (1 << 52) + (int.from_bytes(digest[:8], "big") >> 12)
 
 
+def asked_instant(path: str, text: str | None, is_end: bool = False) -> float | None:
+    """Return a ``YYYY-MM-DD`` or RFC 3339 text as epoch seconds, None for none; a day that is an end is meant whole.
+
+    Raises ValueError that names the path.
+    """
+    if not text:
+        return None
+    try:
+        day = datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        instant = parse_rfc3339(text)
+        if instant is None:
+            raise ValueError(f"{path} must be YYYY-MM-DD or RFC 3339, was {text[:40]!r}; write 2024-01-31") from None
+        return instant
+    # Through the whole of its last day.
+    return day + _DAY_S - 1 if is_end else day
+
+
 async def _in_chunks(request: dict[str, Any], context: Context) -> dict[str, Any]:
     plan = await context.offload(_PLAN, request, chunk=True)
     chunks: list[dict[str, Any]] = plan["chunks"]
@@ -333,20 +351,6 @@ def _is_decimal(text: str) -> bool:
 
 def _symbols(symbols: list[str] | None) -> list[str] | None:
     return [symbol.strip().upper() for symbol in symbols] if symbols else None
-
-
-def _instant(path: str, text: str | None, is_end: bool = False) -> float | None:
-    if not text:
-        return None
-    try:
-        day = datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        instant = parse_rfc3339(text)
-        if instant is None:
-            raise ValueError(f"{path} must be YYYY-MM-DD or RFC 3339, was {text[:40]!r}; write 2024-01-31") from None
-        return instant
-    # Through the whole of its last day.
-    return day + _DAY_S - 1 if is_end else day
 
 
 def _elapsed_ms(started: float) -> int:

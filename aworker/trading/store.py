@@ -36,6 +36,7 @@ MAX_VERSIONS = 100
 MAX_ALERTS = 10_000
 KEPT_S = 30 * 86_400
 
+_ALERTS_A_PAGE = 1_000
 _ANSWER_S = 5.0
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 1.0
@@ -295,10 +296,24 @@ class Store:
             0
         ]
 
-    async def recent_alerts(self, limit: int = 100) -> list[Trigger]:
-        """Return the latest triggers, newest first."""
-        entries = await self._ask(lambda: self._redis.xrevrange(self._key("alerts"), count=limit))
-        return [msgspec.json.decode(fields[b"alert"], type=Trigger) for _, fields in entries]
+    async def recent_alerts(self, limit: int = 100, *, strategy_id: int | None = None) -> list[Trigger]:
+        """Return the latest triggers, of one strategy or of all, newest first."""
+        found: list[Trigger] = []
+        last = "+"
+        while len(found) < limit:
+            entries = await self._alerts_before(last, _ALERTS_A_PAGE if strategy_id is not None else limit)
+            triggers = [msgspec.json.decode(fields[b"alert"], type=Trigger) for _, fields in entries]
+            found += [trigger for trigger in triggers if strategy_id in (None, trigger.strategy_id)]
+            if strategy_id is None or len(entries) < _ALERTS_A_PAGE:
+                break
+            last = f"({entries[-1][0].decode()}"
+        return found[:limit]
+
+    async def _alerts_before(self, last: str, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = await self._ask(
+            lambda: self._redis.xrevrange(self._key("alerts"), max=last, count=count)
+        )
+        return entries
 
     def _key(self, name: str) -> str:
         return self._prefix + name

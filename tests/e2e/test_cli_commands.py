@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -10,10 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from redis.asyncio import Redis
 
-from aworker.trading.store import Store
-from aworker.trading.strategy import Draft, Risk, Rules
 from tests.e2e.commands import Here, aworker, eventually, running
 
 
@@ -146,37 +142,6 @@ def test_a_payload_cannot_steer_the_terminal(here: Here, tmp_path: Path, redis_u
     assert ended.returncode == 0
     assert "\x1b" not in ended.stdout
     assert "\\x1b[2J" in ended.stdout
-
-
-def test_strategies_and_alerts_are_shown(here: Here, redis_url: str) -> None:
-    at = ("--redis-url", redis_url)
-
-    async def fill() -> int:
-        async with Redis.from_url(redis_url) as server:
-            store = Store(server)
-            rules = Rules("rsi(close, 14) < 30", risk=Risk(stop_loss=0.05))
-            made = await store.create(Draft("Dip", "", rules), user_id=7, prompt="Buy dips", task_id="a")
-            await store.claim_alert(made.strategy_id, "AAPL", 86_400, "b")
-            return made.strategy_id
-
-    strategy_id = asyncio.run(fill())
-
-    listed = here("strategy", "list", *at)
-    others = here("strategy", "list", "--user", 8, *at)
-    shown = here("strategy", "show", strategy_id, *at)
-    versions = here("strategy", "show", strategy_id, "--versions", "--json", *at)
-    alerts = here("alerts", *at)
-    deleted = here("strategy", "delete", strategy_id, *at)
-    gone = here("strategy", "show", strategy_id, *at)
-
-    assert listed.stdout == f"{strategy_id}  version 1  user 7  Dip\n"
-    assert others.stdout == "No strategies\n"
-    assert "  entry: rsi(close, 14) < 30\n  stop_loss: 5%\n" in shown.stdout
-    assert [each["version"] for each in json.loads(versions.stdout)] == [1]
-    assert alerts.stdout.endswith(f"strategy {strategy_id}  AAPL  bar 1970-01-02\n")
-    assert deleted.returncode == 0
-    assert gone.returncode == 1
-    assert f"strategy_id must be that of a stored strategy, was {strategy_id}" in gone.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from aworker.errors import QueueUnavailable
+from aworker.trading import store as store_module
 from aworker.trading.store import (
     MAX_VERSIONS,
     Store,
@@ -235,6 +236,20 @@ async def test_recent_alerts_are_newest_first(store: Store) -> None:
         await store.claim_alert(7, "AAPL", bar, "a")
 
     assert [trigger.bar_timestamp for trigger in await store.recent_alerts(2)] == [3, 2]
+
+
+async def test_recent_alerts_of_one_strategy_are_found_behind_those_of_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_ALERTS_A_PAGE", 2)
+    for bar in range(7):
+        await store.claim_alert(7 if bar in (0, 3) else 8, "AAPL", bar, "a")
+
+    both, latest = await store.recent_alerts(strategy_id=7), await store.recent_alerts(1, strategy_id=7)
+
+    assert [trigger.bar_timestamp for trigger in both] == [3, 0]
+    assert [trigger.bar_timestamp for trigger in latest] == [3]
+    assert await store.recent_alerts(strategy_id=9) == []
 
 
 async def test_a_cut_connection_is_waited_for(store: Store, client: Redis, redis_url: str) -> None:

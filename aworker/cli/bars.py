@@ -1,0 +1,159 @@
+"""``aworker bars``: the price bars that a worker trades on, brought in and looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from aworker.cli.options import ConfigOption, JsonOption, configured
+from aworker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aworker.trading.bars import BarStore, ImportReport
+
+program = typer.Typer(help="The price bars in store.", no_args_is_help=True, rich_markup_mode=None)
+
+PathOption = Annotated[
+    Path | None, typer.Option("--path", help="Folder of bars [default: [market_data] path, else the bundled ones]")
+]
+TimeframeOption = Annotated[str, typer.Option("--timeframe", "-t", help="Such as 1d, 1h, 15m")]
+
+
+@program.command("import")
+def import_bars(
+    file: Annotated[Path, typer.Argument(help="csv, csv.gz or parquet")],
+    symbol: Annotated[str | None, typer.Option("--symbol", help="[default: the file's column symbol]")] = None,
+    timeframe: TimeframeOption = "1d",
+    mode: Annotated[
+        Literal["replace", "merge"], typer.Option("--mode", help="merge keeps the older bars of other instants")
+    ] = "replace",
+    adjust: Annotated[bool, typer.Option("--adjust", help="Adjust by the column adj close, for splits")] = False,
+    path: PathOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Check the bars of a file and store them: all of the file's symbols, or, when one is wrong, none."""
+    store = _store(config, path)
+    from aworker.cli.show import open_console, plain, print_json
+    from aworker.trading.bars import BUNDLED_PATH
+    from aworker.trading.strategy import TIMEFRAMES
+
+    if store.path.resolve().is_relative_to(BUNDLED_PATH.resolve()):
+        raise ConfigError(
+            "market_data.path must be a folder of your own to import into, was the bundled data set; "
+            "set [market_data] path in the configuration, or give --path DIR"
+        )
+    if timeframe not in TIMEFRAMES:
+        raise typer.BadParameter(f"--timeframe must be one of {', '.join(TIMEFRAMES)}, was {timeframe!r}")
+    reports = store.import_bars(file, timeframe, symbol, mode=mode, adjust=adjust)
+    if as_json:
+        print_json([report.as_dict() for report in reports])
+        return
+    console = open_console()
+    for report in reports:
+        for line in report_lines(report):
+            console.print(plain(line), soft_wrap=True)
+    if path is not None:
+        console.print(f"A worker uses them with [market_data] path = {str(path.resolve())!r}", soft_wrap=True)
+
+
+@program.command("list")
+def list_bars(
+    timeframe: Annotated[str | None, typer.Option("--timeframe", "-t", help="[default: all there are]")] = None,
+    path: PathOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """List the symbols that have bars."""
+    store = _store(config, path)
+    from aworker.cli.show import open_console, plain, print_json
+    from aworker.trading.bars import instant_text
+
+    found = [
+        (each, extent)
+        for each in (store.timeframes() if timeframe is None else [timeframe])
+        for extent in store.extents(store.symbols(each), each)
+    ]
+    if as_json:
+        import msgspec
+
+        print_json([{"timeframe": each, **msgspec.to_builtins(extent)} for each, extent in found])
+        return
+    console = open_console()
+    if not found:
+        what = "" if timeframe is None else f" {plain(timeframe)}"
+        console.print(f"No{what} bars under {plain(store.path)}", soft_wrap=True)
+        return
+    from rich.table import Table
+
+    table = Table("symbol", "timeframe", box=None, padding=(0, 2, 0, 0))
+    for heading in ("bars", "first", "last"):
+        table.add_column(heading, justify="right")
+    for each, extent in found:
+        ends = (extent.first_timestamp, extent.last_timestamp)
+        texts = ("-" if instant is None else instant_text(instant, each) for instant in ends)
+        table.add_row(extent.symbol, each, f"{extent.bars:,}", *texts)
+    console.print(table)
+
+
+@program.command()
+def show(
+    symbol: str,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="So many of the latest")] = 10,
+    timeframe: TimeframeOption = "1d",
+    path: PathOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show the latest bars of a symbol, oldest first."""
+    store = _store(config, path)
+    bars = store.load(symbol, timeframe, tail=count)
+    from aworker.cli.show import open_console, print_json
+    from aworker.trading.bars import COLUMNS, instant_text
+
+    rows = list(zip(*(getattr(bars, name).tolist() for name in COLUMNS), strict=True))
+    if as_json:
+        print_json([dict(zip(COLUMNS, row, strict=True)) for row in rows])
+        return
+    from rich.table import Table
+
+    table = Table("bar", title=f"{bars.symbol} {timeframe}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in COLUMNS[1:]:
+        table.add_column(name, justify="right")
+    for timestamp, *prices, volume in rows:
+        table.add_row(instant_text(timestamp, timeframe), *(f"{price:,.4f}" for price in prices), f"{volume:,.0f}")
+    open_console().print(table)
+
+
+def report_lines(report: ImportReport) -> list[str]:
+    """Return what an import did with one symbol, in words: a line for what is stored, one for each thing amiss."""
+    from aworker.trading.bars import instant_text
+
+    def instant(timestamp: int | None) -> str:
+        return "?" if timestamp is None else instant_text(timestamp, report.timeframe)
+
+    lines = [
+        f"{report.symbol} {report.timeframe}: {report.rows_read:,} rows read, {report.rows_stored:,} bars stored, "
+        f"{instant(report.first_timestamp)} to {instant(report.last_timestamp)}"
+    ]
+    amiss = (
+        (report.dropped_unreadable, "dropped, the date or a price is missing or no number (NaN)"),
+        (report.dropped_not_positive, "dropped, a price is zero or negative"),
+        (report.dropped_high_below_low, "dropped, high is below low"),
+        (report.dropped_duplicate, "dropped, a later row has the same instant"),
+        (report.out_of_order, "out of order, sorted"),
+        (report.widened, "open or close outside low to high, these were widened"),
+        (report.volume_missing, "volume missing or negative, stored as 0"),
+    )
+    lines += [f"  {what}: {count:,}" for count, what in amiss if count]
+    lines += [f"  gap: no bar between {instant(before)} and {instant(after)}" for before, after in report.gaps]
+    return lines
+
+
+def _store(config: Path | None, path: Path | None) -> BarStore:
+    settings = configured(config, market_data={"path": None if path is None else str(path)})
+    from aworker.trading.bars import BarStore
+
+    return BarStore(settings.market_data.path or None)
