@@ -86,13 +86,18 @@ def _show_overview(found: dict[str, Any]) -> None:
     console = open_console()
     table = Table("queue", "list", box=None, padding=(0, 2, 0, 0))
     table.add_column("waiting", justify="right")
+    table.add_column("")
     for queue in found["queues"]:
-        table.add_row(plain(queue["label"]), plain(queue["name"]), f"{queue['length']:,}")
+        table.add_row(
+            plain(queue["label"]), plain(queue["name"]), f"{queue['length']:,}", "paused" if queue["paused"] else ""
+        )
     console.print(table)
     console.print(
         f"{found['total_pending_tasks']:,} waiting, {found['leased']:,} leased, "
         f"{found['delayed']:,} delayed, {found['dead']:,} dead"
     )
+    if found["paused_task_types"]:
+        console.print(f"Paused: {plain(', '.join(found['paused_task_types']))} tasks", soft_wrap=True)
     if not found["workers"]:
         console.print("No worker")
         return

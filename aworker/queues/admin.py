@@ -16,6 +16,7 @@ from aworker.clock import rfc3339
 from aworker.config import Config
 from aworker.queues.ends import as_bytes, is_taken_from_left, questions
 from aworker.queues.keys import Keys
+from aworker.queues.pausing import read_pauses
 
 Answer = TypeVar("Answer")
 
@@ -65,7 +66,7 @@ def clear_queue(redis_client: Any, queue_name: str) -> Any:
 
 
 async def overview(redis_client: redis.asyncio.Redis, config: Config) -> dict[str, Any]:
-    """Return all that `aworker stats` shows: levels, workers with their leases, delayed and dead."""
+    """Return all that `aworker stats` shows: levels, what is paused, workers with their leases, delayed and dead."""
     keys = Keys(config.redis.key_prefix)
     pipeline = redis_client.pipeline(transaction=False)
     for queue in config.queues:
@@ -73,18 +74,21 @@ async def overview(redis_client: redis.asyncio.Redis, config: Config) -> dict[st
     pipeline.zrange(keys.workers, 0, -1, withscores=True)
     pipeline.zcard(keys.delayed)
     pipeline.xlen(keys.dead)
+    pipeline.hgetall(keys.paused)
     pipeline.time()
-    *lengths, workers, delayed, dead, now = await pipeline.execute()
+    *lengths, workers, delayed, dead, paused, now = await pipeline.execute()
     pipeline = redis_client.pipeline(transaction=False)
     for name, _ in workers:
         pipeline.hlen(keys.leases(name.decode()))
     leases = await pipeline.execute() if workers else []
+    pauses = read_pauses(paused.items())
     now_s = now[0] + now[1] / 1e6
     return {
         "queues": [
-            {"label": queue.label, "name": queue.name, "length": length}
+            {"label": queue.label, "name": queue.name, "length": length, "paused": queue.name in pauses.queues}
             for queue, length in zip(config.queues, lengths, strict=True)
         ],
+        "paused_task_types": sorted(pauses.task_types),
         "total_pending_tasks": sum(lengths),
         "workers": [
             {"worker_id": name.decode(), "leases": count, "lease_deadline_in_s": round(deadline / 1000 - now_s, 3)}

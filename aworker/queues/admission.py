@@ -13,6 +13,7 @@ import msgspec
 
 from aworker.config import Config, LiveConfig
 from aworker.lease import Lease
+from aworker.queues.pausing import Pauses
 from aworker.task import Task
 
 PASSED_FIRST_S = 0.05
@@ -49,6 +50,7 @@ class Admission:
         self._type_limits = type_limits
         self.levels = [Level(index, queue.name, queue.label) for index, queue in enumerate(live.value.queues)]
         self.by_name = {level.name: level for level in self.levels}
+        self.pauses = Pauses()
         self._types: Counter[str] = Counter()
         self._users: Counter[str] = Counter()
 
@@ -62,20 +64,28 @@ class Admission:
         return rooms
 
     def open_levels(self, below: list[int]) -> list[bool]:
-        """Return for each level whether the room below the levels above it lets it give a task."""
+        """Return for each level whether it is not paused and the room below the levels above it lets it give a task."""
         still_open, levels = True, []
-        for room in below:
-            levels.append(still_open)
+        for level, room in zip(self.levels, below, strict=True):
+            levels.append(still_open and not self.is_paused(level))
             still_open = still_open and room != 0
         return levels
 
+    def is_paused(self, level: Level) -> bool:
+        """Whether a level is not to be asked."""
+        return level.name in self.pauses.queues
+
     def limits(self, want: int) -> bytes:
-        """Return the limits that a claim of ``want`` tasks could reach, as JSON; empty when it can reach none."""
+        """Return the limits that a claim of ``want`` tasks could reach, as JSON; empty when it can reach none.
+
+        A paused task type is a limit of 0.
+        """
         types = {
             task_type: max(0, limit - self._types[task_type])
             for task_type, limit in self._type_limits().items()
             if limit > 0 and limit - self._types[task_type] < want
         }
+        types.update(dict.fromkeys(self.pauses.task_types, 0))
         per_user = self._live.value.worker.max_per_user
         near_user = per_user > 0 and max(self._users.values(), default=0) + want > per_user
         if not types and not near_user:

@@ -27,6 +27,7 @@ class Keys:
         "deliveries",
         "ends",
         "lease_id",
+        "paused",
         "prefix",
         "workers",
     )
@@ -46,6 +47,8 @@ class Keys:
         """zset: task_id that is not to start, to the epoch second until which that holds."""
         self.control = f"{prefix}control"
         """channel: what operators tell running workers."""
+        self.paused = f"{prefix}paused"
+        """hash: ``queue <list>`` or ``type <task_type>`` to the epoch second since when it is paused."""
         self.delayed = f"{prefix}delayed"
         """zset: lease id, queue and payload, to due time in ms."""
         self.dead = f"{prefix}dead"

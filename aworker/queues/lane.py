@@ -27,6 +27,7 @@ from aworker.queues import scripts
 from aworker.queues.admission import PASSED_FIRST_S, PASSED_LONGEST_S, Admission, Level
 from aworker.queues.connection import Backoff, Health, Link
 from aworker.queues.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, RESULT_PREFIX, Keys
+from aworker.queues.pausing import Pauses
 from aworker.task import decode_task
 
 COMMIT_CLAIMS = 256
@@ -174,6 +175,11 @@ class Lane:
                 level.known = "more"
         self._wake.set()
 
+    def hold_back(self, pauses: Pauses) -> None:
+        """Claim nothing of what is paused, from the next commit on."""
+        self.admission.pauses = pauses
+        self.resize(0)
+
     async def drop(self) -> None:
         """Cut every connection: they may be half open."""
         self._link.drop()
@@ -187,8 +193,12 @@ class Lane:
 
     @property
     def is_idle(self) -> bool:
-        """Whether every level was found empty and nothing is leased or waits to be written."""
-        return not self.active and not self._writes and all(level.known == "empty" for level in self.admission.levels)
+        """Whether every level was found empty or is paused, and nothing is leased or waits to be written."""
+        return (
+            not self.active
+            and not self._writes
+            and all(level.known == "empty" or self.admission.is_paused(level) for level in self.admission.levels)
+        )
 
     async def run(self, group: TaskGroup) -> None:
         """Commit until cancelled; bells ring in ``group``."""
@@ -295,7 +305,7 @@ class Lane:
             self.admission.limits(want),
         ]
         for level, queue, room in zip(self.admission.levels, config.queues, below, strict=True):
-            asked = "0" if level.known == "passed" else "1"
+            asked = "0" if level.known == "passed" or self.admission.is_paused(level) else "1"
             arguments += (int(queue.promote_after_s * 1000), queue.take_from, room, asked, level.cursor)
         return scripts.CLAIM.command(
             [

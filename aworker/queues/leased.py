@@ -25,6 +25,7 @@ from aworker.queues.admission import Admission
 from aworker.queues.connection import Backoff, Health, Link, address_of, raise_if_unavailable
 from aworker.queues.keys import HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.queues.lane import Lane, Write
+from aworker.queues.pausing import Pauses
 from aworker.queues.settlement import Settlement, exhausted, settlement
 from aworker.task import Task, decode_task
 
@@ -139,6 +140,10 @@ class LeasedQueue:
     def resize(self, surplus: int) -> None:
         """Look again: slots or limits have changed; ``surplus`` of the slots that wait get None."""
         self.lane.resize(surplus)
+
+    async def hold_back(self, pauses: Pauses) -> None:
+        """Claim nothing of what is paused."""
+        self.lane.hold_back(pauses)
 
     # For the side loops.
 

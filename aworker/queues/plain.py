@@ -24,8 +24,11 @@ from aworker.queues import records
 from aworker.queues.connection import Backoff, Health, Link, address_of, raise_if_unavailable
 from aworker.queues.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.queues.leased import FAST_S, FLUSH_TIMEOUT_S, Settled
+from aworker.queues.pausing import Pauses
 from aworker.queues.settlement import settlement
 from aworker.task import Task, decode_task
+
+UNBLOCK_TRIES = 3
 
 Command = tuple[Any, ...]
 
@@ -54,19 +57,25 @@ class PlainQueue:
         """Pops and writes answered so far."""
         self._draining = False
         self._found_nothing = False
+        self._pauses = Pauses()
+        self._resumed = asyncio.Event()
 
     async def claim(self) -> Lease | None:
         """Pop the next task; None when the drain has begun."""
         link = self._free.pop() if self._free else Link(self._url, f"aworker-slot-{self.worker_id}")
-        names = [queue.name for queue in self._live.value.queues]
         backoff = Backoff()
         try:
             while not self._draining:
                 try:
                     (client_id,) = await link.call([("CLIENT", "ID")])
                     self._popping[link] = client_id
+                    names = [queue.name for queue in self._live.value.queues if queue.name not in self._pauses.queues]
                     if self._draining:
                         return None
+                    if not names:
+                        del self._popping[link]
+                        await self._resumed.wait()
+                        continue
                     (reply,) = await link.call([("BRPOP", *names, self._live.value.worker.block_timeout_s)])
                     if isinstance(reply, BaseException):
                         raise_if_unavailable(reply)
@@ -163,12 +172,26 @@ class PlainQueue:
     def drain(self) -> None:
         """Pop nothing more."""
         self._draining = True
+        self._resumed.set()
 
     async def unblock(self) -> None:
         """End the pops that wait; what one has popped already is still handed to its slot."""
         while self._popping:
             await self.ask([("CLIENT", "UNBLOCK", client_id) for client_id in self._popping.values()])
             await anyio.sleep(0.02)
+
+    async def hold_back(self, pauses: Pauses) -> None:
+        """Pop nothing from paused levels. What was popped is run, so a task type cannot be held back here."""
+        self._pauses = pauses
+        if pauses.task_types:
+            logger.warning("A task type is paused, which delivery at-most-once cannot heed: what it pops it must run")
+        self._resumed.set()
+        self._resumed = asyncio.Event()
+        for _ in range(UNBLOCK_TRIES):
+            # More than once: a pop that is just being sent is not there to be ended yet.
+            if self._popping:
+                await self.ask([("CLIENT", "UNBLOCK", client_id) for client_id in self._popping.values()])
+            await anyio.sleep(0.05)
 
     async def drop_connections(self) -> None:
         """Do nothing: a pop that is cut may lose its task, so a half-open connection is left to TCP's keepalive."""

@@ -31,6 +31,7 @@ from aworker.outcome import Returned
 from aworker.queues import Queue
 from aworker.queues.control import Control
 from aworker.queues.leased import LeasedQueue, open_leased_queue
+from aworker.queues.pausing import Pauses
 from aworker.queues.plain import PlainQueue, open_plain_queue
 from aworker.worker.heartbeat import Heartbeat
 from aworker.worker.monitor import Monitor
@@ -40,6 +41,7 @@ from aworker.worker.reload import LOOK_INTERVAL_S, Reload
 from aworker.worker.slot import CANCELLED, Slot
 
 TICK_S = 0.25
+LOOK_TIMEOUT_S = 5.0
 OLDEST_SERVER = (7, 0)
 
 
@@ -122,6 +124,10 @@ class Supervisor:
 
             def drop_connections() -> None:
                 side.start_soon(queue.drop_connections)
+                control.drop()
+
+            def hold_back(pauses: Pauses) -> None:
+                side.start_soon(queue.hold_back, pauses)
 
             heartbeat = Heartbeat(
                 self._live,
@@ -137,12 +143,14 @@ class Supervisor:
                 if reaper is not None:
                     side.start_soon(reaper.run)
                     side.start_soon(reaper.put_back_delayed)
-                side.start_soon(control.listen, self._cancel)
+                side.start_soon(control.listen, self._cancel, hold_back)
                 side.start_soon(control.clean, queue.ask)
                 side.start_soon(self._drain_when_told, queue)
                 side.start_soon(every, lambda: LOOK_INTERVAL_S, self._reload.look)
                 if self._burst:
                     side.start_soon(self._drain_when_idle, queue)
+                with anyio.move_on_after(LOOK_TIMEOUT_S):
+                    await control.look(queue.ask, hold_back)
                 async with anyio.create_task_group() as slots:
                     slot = Slot(self._live, queue, self._registry, executor, self._runs, self._is_surplus, control)
 
