@@ -13,6 +13,7 @@ from aworker.cli.backtest import backtest
 from aworker.cli.bars import program as bars
 from aworker.cli.check import check
 from aworker.cli.dead import program as dead
+from aworker.cli.moving import demote, pause, promote, resume, why
 from aworker.cli.queues import clear, peek, stats
 from aworker.cli.run import run
 from aworker.cli.strategy import program as strategy
@@ -32,9 +33,14 @@ program.command()(run)
 program.command()(enqueue)
 program.command()(result)
 program.command()(cancel)
+program.command()(promote)
+program.command()(demote)
+program.command()(why)
 program.command()(stats)
 program.command()(peek)
 program.command()(clear)
+program.command()(pause)
+program.command()(resume)
 program.add_typer(dead, name="dead")
 program.add_typer(strategy, name="strategy")
 program.add_typer(bars, name="bars")

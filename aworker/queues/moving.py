@@ -43,7 +43,7 @@ async def move_task(client: redis.asyncio.Redis, config: Config, task_id: str, d
             target = position - 1 if direction == "promote" else position + 1
             if not 0 <= target < len(levels):
                 return Moved(task_id, "outermost", config.queues[position].label)
-            if await _move(client, keys, found.payload, found.queue, config.queues[target], direction):
+            if await _move(client, keys, found.payload, config.queues[position], config.queues[target], direction):
                 return Moved(task_id, "moved", config.queues[target].label)
         if await client.hexists(keys.claimed, task_id):
             return Moved(task_id, "running")
@@ -54,12 +54,19 @@ async def move_task(client: redis.asyncio.Redis, config: Config, task_id: str, d
 
 
 async def _move(
-    client: Any, keys: Keys, payload: bytes, source: str, target: QueueConfig, direction: Direction
+    client: Any, keys: Keys, payload: bytes, source: QueueConfig, target: QueueConfig, direction: Direction
 ) -> bool:
     pipeline = client.pipeline(transaction=True)
-    for question in questions(keys, target.name):
-        pipeline.execute_command(*question)
-    from_left = is_taken_from_left(target, *await pipeline.execute())
+    pipeline.llen(target.name)
+    for queue in (source, target):
+        for question in questions(keys, queue.name):
+            pipeline.execute_command(*question)
+    length, *ends = await pipeline.execute()
+    if length < 2 and target.take_from == "auto":
+        # It has no two ends to compare: the same producers push onto both lists.
+        from_left = is_taken_from_left(source, *ends[:3])
+    else:
+        from_left = is_taken_from_left(target, *ends[3:])
     taking, far = ("left", "right") if from_left else ("right", "left")
     arguments = [
         payload,
@@ -68,4 +75,4 @@ async def _move(
         "1" if target.take_from == "auto" else "",
         "",
     ]
-    return int(await run_script(client, MOVE, [source, target.name, keys.ends], arguments)) == 1
+    return int(await run_script(client, MOVE, [source.name, target.name, keys.ends], arguments)) == 1

@@ -160,13 +160,16 @@ class PlainQueue:
         }
 
     async def look_for_idleness(self) -> None:
-        """Ask whether every list is empty, for `is_idle`."""
-        replies = await self.ask([("LLEN", queue.name) for queue in self._live.value.queues])
-        self._found_nothing = not any(replies)
+        """Ask whether every list is empty or paused, for `is_idle`."""
+        queues = self._live.value.queues
+        replies = await self.ask([("LLEN", queue.name) for queue in queues])
+        self._found_nothing = not any(
+            length for queue, length in zip(queues, replies, strict=True) if queue.name not in self._pauses.queues
+        )
 
     @property
     def is_idle(self) -> bool:
-        """Whether every list was empty when last looked at and nothing runs."""
+        """Whether every list was empty or paused when last looked at and nothing runs."""
         return self._found_nothing and not self.active and not self._writes
 
     def drain(self) -> None:

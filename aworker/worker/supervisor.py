@@ -266,15 +266,19 @@ class Supervisor:
         return self._type_limits
 
     def _set_limits(self) -> None:
-        limits: dict[str, int] = {}
-        processes = _processes(self._live.value)
-        for handler in self._registry:
-            limit = self._live.value.task(handler.task_type).max_concurrent
-            if limit is None:
-                limit = processes if handler.uses_pool else 0
-            if limit:
-                limits[handler.task_type] = limit
-        self._type_limits = limits
+        self._type_limits = type_limits(self._live.value, self._registry)
+
+
+def type_limits(config: Config, registry: Registry) -> dict[str, int]:
+    """Return the most tasks of a type that run at once in one worker, for the types that have a limit."""
+    limits: dict[str, int] = {}
+    for handler in registry:
+        limit = config.task(handler.task_type).max_concurrent
+        if limit is None:
+            limit = _processes(config) if handler.uses_pool else 0
+        if limit:
+            limits[handler.task_type] = limit
+    return limits
 
 
 def _processes(config: Config) -> int:

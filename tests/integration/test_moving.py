@@ -168,3 +168,17 @@ async def test_a_dead_letter_that_was_put_back_turns_no_list_around(
         assert await DeadLetters(client._redis, Config()).requeue() == 1
 
     assert taken(queue, 4) == ["n1", "n2", "n3", "dead"]
+
+
+@pytest.mark.parametrize("side", ["rpush", "lpush"])
+async def test_a_lone_task_is_passed_by_a_promoted_one_and_later_pushes_stand_behind_both(
+    queue: QueueScripts, redis_url: str, side: str
+) -> None:
+    push(queue, side, PRIORITY, aged("p0", 50))
+    push(queue, side, NORMAL, aged("n0", 40), aged("n1", 30), aged("n2", 20))
+
+    async with Client(redis_url) as client:
+        await client.promote("n1")
+    push(queue, side, PRIORITY, aged("p1", 10))
+
+    assert taken(queue, 3) == ["n1", "p0", "p1"]
