@@ -46,7 +46,7 @@ def check_alert(request: dict[str, Any], context: Context) -> dict[str, Any]:
     asked = msgspec.convert(request, AlertRequest)
     timeframe = asked.rules.timeframe
     store = BarStore(asked.market_data_path)
-    program = compiled(asked.rules)
+    program = compiled(asked.rules, rank=True)
     symbols, without = store.choose(asked.symbols, asked.rules.symbols, timeframe)
     sectors = store.sectors()
     alerts: list[dict[str, Any]] = []

@@ -96,7 +96,7 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
     if not asked.planned:
         raise ValueError("request must come from plan_chunks, was not planned; call plan_chunks first")
     rules, symbols = asked.rules, asked.symbols or []
-    program = compiled(rules)
+    program = compiled(rules, exit=True)
     store = BarStore(asked.market_data_path)
     portfolio = Portfolio(asked.commission)
     without = []

@@ -62,10 +62,13 @@ class Latest:
     """NaN where undefined, and without a rank rule."""
 
 
-def compiled(rules: Rules) -> Program:
-    """Compile a strategy's rules. Raises RequestDeclined with the rule's own error when they do not."""
+def compiled(rules: Rules, *, exit: bool = False, rank: bool = False) -> Program:
+    """Compile a strategy's entry rule, and the others that are looked at.
+
+    Raises RequestDeclined with the rule's own error when they do not compile.
+    """
     try:
-        return compile_program(rules.entry, rules.exit, rules.rank)
+        return compile_program(rules.entry, rules.exit if exit else None, rules.rank if rank else None)
     except RuleError as error:
         raise RequestDeclined(f"strategy must have rules that compile, was: {error}; correct it") from error
 
@@ -116,7 +119,7 @@ def screen(request: dict[str, Any], context: Context) -> dict[str, Any]:
     if not asked.strategies:
         raise RequestDeclined("strategy_ids must name a strategy, was []; name one at least")
     store = BarStore(asked.market_data_path)
-    programs = [compiled(strategy.rules) for strategy in asked.strategies]
+    programs = [compiled(strategy.rules, rank=True) for strategy in asked.strategies]
     rankings: list[list[Latest]] = [[] for _ in programs]
     universe: set[str] = set()
     without: set[str] = set()
