@@ -129,7 +129,7 @@ def show(
 
 def report_lines(report: ImportReport) -> list[str]:
     """Return what an import did with one symbol, in words: a line for what is stored, one for each thing amiss."""
-    from aworker.trading.bars import instant_text
+    from aworker.trading.bars import GAPS_SHOWN, instant_text
 
     def instant(timestamp: int | None) -> str:
         return "?" if timestamp is None else instant_text(timestamp, report.timeframe)
@@ -149,6 +149,8 @@ def report_lines(report: ImportReport) -> list[str]:
     )
     lines += [f"  {what}: {count:,}" for count, what in amiss if count]
     lines += [f"  gap: no bar between {instant(before)} and {instant(after)}" for before, after in report.gaps]
+    if len(report.gaps) >= GAPS_SHOWN:
+        lines.append(f"  (these are the first {GAPS_SHOWN} gaps)")
     return lines
 
 

@@ -38,7 +38,7 @@ _TIMEFRAME = re.compile(r"([1-9][0-9]{0,3})([mhdw])")
 _BATCH_BYTES = 16 << 20
 _LARGE_BYTES = 8 << 20
 _ROW_GROUP = 1 << 16
-_GAPS_SHOWN = 20
+GAPS_SHOWN = 20
 _MAX_EPOCH_S = 100_000_000_000
 _TIME_NAMES = ("timestamp", "date", "datetime", "time")
 _ADJUSTED_NAMES = ("adj_close", "adj close", "adjclose", "adjusted_close", "adjusted close")
@@ -200,6 +200,16 @@ class BarStore:
     def no_bars(self, symbols: Sequence[str], timeframe: str) -> NoBars:
         """Return the error that says which symbols were asked for and what there is."""
         there = self.symbols(timeframe)
+        if not there:
+            timeframes = self.timeframes()
+            if not timeframes:
+                return NoBars(
+                    "market_data.path must hold bars, was without any; import some with `aworker bars import`"
+                )
+            return NoBars(
+                f"timeframe must be one that has bars in the store ({_listed(timeframes)}), was {timeframe}; "
+                "choose another or import such bars"
+            )
         return NoBars(
             f"symbols must have {timeframe} bars in the store, was {_listed(symbols)}; "
             f"choose from the {len(there)} it has: {_listed(there)}"
@@ -287,7 +297,7 @@ class BarStore:
     def write(self, bars: Bars) -> None:
         """Store the bars of a symbol in place of those it had: whole, or not at all.
 
-        Raises BarsInvalid when the symbol is unsafe or the timestamps do not strictly rise.
+        Raises BarsInvalid when the symbol is unsafe, the timestamps do not strictly rise or the disk refuses.
         """
         self.write_many([bars])
 
@@ -299,6 +309,10 @@ class BarStore:
             drafts.extend(self._draft_of(bars) for bars in markets)
             for draft, file in drafts:
                 draft.replace(file)
+        except OSError as error:
+            raise BarsInvalid(
+                f"{self.path} must be a folder to write bars to, was not ({error}); correct it"
+            ) from error
         finally:
             for draft, _ in drafts:
                 draft.unlink(missing_ok=True)
@@ -343,7 +357,7 @@ class BarStore:
         Raises BarsInvalid when a column is missing or no row of a symbol is usable; then nothing at all is stored.
         """
         step_s = timeframe_s(timeframe)
-        frame = _read_foreign(Path(file))
+        frame = _read_foreign(Path(file), is_daily=step_s >= 86_400)
         if symbol is not None:
             groups = [(symbol, frame)]
         elif "symbol" in frame.columns:
@@ -364,7 +378,7 @@ class BarStore:
         if adjust:
             if "adjusted" not in frame.columns:
                 raise BarsInvalid(
-                    f"bars of {safe} must have a column adj close to adjust by, was without; leave adjust"
+                    f"bars of {safe} must have a column adj close to adjust by, was without; import without adjusting"
                 )
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = frame.get_column("adjusted").to_numpy() / columns["close"]
@@ -391,7 +405,12 @@ class BarStore:
         volume_ok = np.isfinite(volume) & (volume >= 0)
         new = Bars(safe, timeframe, instant, open_, top, bottom, close, np.where(volume_ok, volume, 0.0))
         if not len(new):
-            raise BarsInvalid(f"bars of {safe} must hold a usable row, was {rows_read} rows without; check the file")
+            raise BarsInvalid(
+                f"bars of {safe} must hold a usable row, was {rows_read} rows without: "
+                f"{np.count_nonzero(~readable)} with a date or price that cannot be read, "
+                f"{np.count_nonzero(readable & ~positive)} with a price of zero or below, "
+                f"{np.count_nonzero(positive & ~ordered)} with high below low; write dates as 2024-01-31"
+            )
         stored = self._merged(new) if mode == "merge" else new
         report = ImportReport(
             symbol=safe,
@@ -557,17 +576,20 @@ def _gaps(timestamp: NDArray[np.int64], step_s: int) -> list[list[int]]:
         is_gap = step > 5 * step_s
     else:
         is_gap = (step > step_s) & (timestamp[1:] // 86_400 == timestamp[:-1] // 86_400)
-    places = np.flatnonzero(is_gap)[:_GAPS_SHOWN]
+    places = np.flatnonzero(is_gap)[:GAPS_SHOWN]
     return [[int(timestamp[place]), int(timestamp[place + 1])] for place in places]
 
 
-def _read_foreign(file: Path) -> pl.DataFrame:
-    with _reading(file):
+def _read_foreign(file: Path, is_daily: bool) -> pl.DataFrame:
+    try:
         if file.suffix == ".parquet":
             frame = pl.read_parquet(file, glob=False)
         else:
             frame = pl.read_csv(file, infer_schema=False, glob=False)
-    frame = frame.rename({name: name.strip().lower() for name in frame.columns})
+        frame = frame.rename({name: name.strip().lower() for name in frame.columns})
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BarsInvalid(f"{file} must be a csv or parquet file of bars, was not ({reason}); check it") from error
     time_name = next((name for name in _TIME_NAMES if name in frame.columns), None)
     missing = [name for name in PRICES if name not in frame.columns]
     if time_name is None:
@@ -576,7 +598,7 @@ def _read_foreign(file: Path) -> pl.DataFrame:
         raise BarsInvalid(
             f"{file} must have the columns {', '.join(missing)}, was {', '.join(frame.columns)[:200]}; add them"
         )
-    chosen = [_instants(frame.get_column(time_name))]
+    chosen = [_instants(frame.get_column(time_name), is_daily)]
     chosen += [_numbers(frame, name, name) for name in PRICES]
     chosen.append(_numbers(frame, "volume", "volume"))
     adjusted = next((name for name in _ADJUSTED_NAMES if name in frame.columns), None)
@@ -604,14 +626,19 @@ def _numbers(frame: pl.DataFrame, name: str, alias: str) -> pl.Series:
     return column.cast(pl.Float64, strict=False).fill_null(float("nan")).alias(alias)
 
 
-def _instants(column: pl.Series) -> pl.Series:
-    # Epoch seconds as float64, NaN where the text is no instant.
+def _instants(column: pl.Series, is_daily: bool) -> pl.Series:
+    # Epoch seconds as float64, NaN where the text is no instant. Of days the date counts as it is written: midnight in
+    # Tokyo is still the day before in UTC.
     if column.dtype == pl.Date:
         column = column.cast(pl.Datetime("us"))
     if isinstance(column.dtype, pl.Datetime):
+        if is_daily:
+            column = column.dt.replace_time_zone(None)
         seconds = column.dt.epoch("us").cast(pl.Float64) / 1e6
     elif column.dtype == pl.String:
         text = column.str.strip_chars()
+        if is_daily:
+            text = text.str.replace(r"^(\d{4}-\d\d-\d\d)[ Tt].*$", "${1}")
         numeric = _epoch_seconds(text.cast(pl.Float64, strict=False))
         plain = text.str.replace(r"(?i)(z|utc|[+-]00:?00)$", "").str.strip_chars().str.replace("[Tt]", " ")
         shifted = text.str.replace(r"^(\S+) (\S+)$", "${1}T${2}").str.to_datetime(
@@ -630,7 +657,14 @@ def _instants(column: pl.Series) -> pl.Series:
 
 
 def _epoch_seconds(number: pl.Series) -> pl.Series:
-    # Seconds reach 1e11 in the year 5138, milliseconds pass it in 1973: the size tells the unit.
+    # Seconds reach 1e11 in the year 5138, milliseconds pass it in 1973: the size tells the unit. Seconds of August 1970
+    # are days without their dashes, such as 20240131.
+    is_day = number.is_between(19_000_101, 21_001_231).fill_null(False)
+    if is_day.any():
+        text = pl.select(pl.when(is_day).then(number)).to_series().cast(pl.Int64, strict=False).cast(pl.String)
+        day = text.str.to_date("%Y%m%d", strict=False).cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6
+        rest = _epoch_seconds(pl.select(pl.when(~is_day).then(number)).to_series())
+        return pl.select(pl.when(is_day).then(day).otherwise(rest)).to_series()
     size = number.abs()
     divisor = pl.DataFrame({"size": size}).select(
         pl.when(pl.col("size") >= 1e17).then(1e9).when(pl.col("size") >= 1e14).then(1e6)

@@ -121,6 +121,11 @@ def test_what_was_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
         assert getattr(read, column).dtype == (np.int64 if column == "timestamp" else np.float64)
 
 
+def test_a_timeframe_without_bars_is_declined_with_those_there_are() -> None:
+    with pytest.raises(NoBars, match=r"has bars in the store \(1d\), was 1w; choose another"):
+        BarStore().choose(None, None, "1w")
+
+
 def test_a_symbol_without_bars_is_declined_with_what_there_is() -> None:
     with pytest.raises(NoBars, match=r"was TSLA; choose from the 5 it has: AAPL, FB, GOOG, IBM, MSFT"):
         BarStore().load("TSLA", "1d")
@@ -293,6 +298,54 @@ def test_instants_are_read_in_many_spellings(tmp_path: Path, first: str, second:
     assert store.load("M", "1m").timestamp.tolist() == [1_577_975_400, 1_577_975_460]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2020-01-02",
+        "20200102",
+        "2020-01-02 00:00:00+09:00",
+        "2020-01-02T23:00:00-05:00",
+        "2020-01-02T00:00",
+        "1577923200",
+    ],
+)
+@pytest.mark.parametrize("timeframe", ["1d", "1w"])
+def test_a_day_is_the_date_that_is_written(tmp_path: Path, text: str, timeframe: str) -> None:
+    file = tmp_path / "days.csv"
+    file.write_text(f"date,open,high,low,close\n{text},1,1,1,1\n")
+    store = BarStore(tmp_path / "store")
+
+    store.import_bars(file, timeframe, "D")
+
+    assert store.load("D", timeframe).timestamp.tolist() == [START_S + DAY_S]
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        pl.Series("date", [20200102]),
+        pl.Series("date", ["2020-01-02"]).str.to_datetime().dt.replace_time_zone("Asia/Tokyo"),
+        pl.Series("date", [1_577_923_200_000]),
+    ],
+    ids=["compact", "zoned", "ms"],
+)
+def test_days_of_a_parquet_file_are_those_that_are_written(tmp_path: Path, dates: pl.Series) -> None:
+    file = tmp_path / "days.parquet"
+    pl.DataFrame([dates, *(pl.Series(name, [1.0]) for name in ("open", "high", "low", "close"))]).write_parquet(file)
+    store = BarStore(tmp_path / "store")
+
+    store.import_bars(file, "1d", "D")
+
+    assert store.load("D", "1d").timestamp.tolist() == [START_S + DAY_S]
+
+
+def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(BarsInvalid, match="file must be a folder to write bars to, was not"):
+        BarStore(tmp_path / "file").write(random_bars(1, 5))
+
+
 def test_a_parquet_file_with_dates_is_imported(tmp_path: Path) -> None:
     file = tmp_path / "foreign.parquet"
     days = pl.Series("Date", ["2020-01-02", "2020-01-03"]).str.to_date()
@@ -370,7 +423,10 @@ def test_adjusting_keeps_the_money_traded(tmp_path: Path) -> None:
         ("when,open,high,low,close\n2020-01-02,1,1,1,1\n", "must have the columns date"),
         ("date,open,high,low,close\n2020-01-02,0,0,0,0\n", "must hold a usable row, was 1 rows without"),
         ("date,open,high,low,close\n", "must hold a usable row, was 0 rows without"),
-        ("", "must be a table"),
+        ("date,open,high,low,close\n01/31/2020,1,1,1,1\n", "1 with a date or price that cannot be read.*2024-01-31"),
+        ("date,open,high,low,close\n20201332,1,1,1,1\n", "1 with a date or price that cannot be read"),
+        ("Date,date,open,high,low,close\n2020-01-02,2020-01-02,1,1,1,1\n", "must be a csv or parquet file"),
+        ("", "must be a csv or parquet file"),
     ],
 )
 def test_a_file_that_is_no_bars_stores_nothing(tmp_path: Path, text: str, message: str) -> None:
@@ -425,7 +481,7 @@ def test_an_empty_store_says_so(tmp_path: Path) -> None:
 
     assert store.symbols("1d") == []
     assert store.timeframes() == []
-    with pytest.raises(NoBars, match="from the 0 it has: none"):
+    with pytest.raises(NoBars, match="must hold bars, was without any; import some"):
         store.choose(None, None, "1d")
 
 
