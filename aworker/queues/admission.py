@@ -1,6 +1,24 @@
 """Which levels may give a task now: reserved slots, limits by type and user, and what is known of each list.
 
 Counts are of this process. Everything here is arithmetic; the lane asks it before a claim and tells it what came.
+
+How long aging lets a task wait. Let A be the ``promote_after_s`` of the level at position p (1 = the highest), and let
+no other level age faster (theirs is 0, or at least A). The claim script ranks a level by its oldest task, the lowest
+rank first:
+
+    a task of level p that has waited w has a rank of at most    p - floor(w / A)   <   p + 1 - w / A
+    one that came to level q at least p * A later has at least   q - (w - p * A) / A  >=  p + 1 - w / A
+
+So nothing that comes p * A or more after a task is claimed before it. Where the levels above do not age, their ranks
+are 1 or more and its own is 0 or less from w = p * A on: then only what is older on its own list goes before it, and
+with k such tasks and a claim that its level may have every c seconds it waits at most
+
+    p * A + (k + 1) * c
+
+With two levels and A = 60: two minutes, and its turn among those that waited as long. Reserved slots are not its
+level's to have; a task that a limit holds back waits for that limit; a level where all are held back is looked at again
+after 0.25 s at the latest. An age counts from ``created_at`` up to a day, else from when the task came to the end of its
+list. Without aging there is no bound: a level that is never empty lets nothing below it through.
 """
 
 from __future__ import annotations
