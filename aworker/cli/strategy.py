@@ -55,6 +55,9 @@ def list_strategies(
 def show(
     strategy_id: IdArgument,
     version: Annotated[int | None, typer.Option("--version", help="[default: the latest]")] = None,
+    rules: Annotated[
+        bool, typer.Option("--rules", help="Its rules alone, as `create` and `backtest` take them")
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
@@ -74,6 +77,11 @@ def show(
         print_json(found)
         return
     console = open_console()
+    if rules:
+        from aworker.trading.strategy import source_text
+
+        console.print(f"name: {found.name}\n{source_text(found.rules)}", soft_wrap=True)
+        return
     show_strategy(console, found)
     if len(kept) > 1:
         numbers = ", ".join(str(each.version) for each in kept)

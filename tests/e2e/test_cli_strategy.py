@@ -83,6 +83,19 @@ def test_a_strategy_is_made_of_words_rules_or_json(here: Here, tmp_path: Path, r
     assert "  exit: rsi(close, 14) > 70\n" in shown.stdout
 
 
+def test_rules_that_are_shown_can_be_stored_again(here: Here, tmp_path: Path, redis_url: str) -> None:
+    at = ("--redis-url", redis_url)
+    strategy_id = filled(redis_url, two_versions)
+
+    shown = here("strategy", "show", strategy_id, "--version", 1, "--rules", *at)
+    (tmp_path / "again.txt").write_text(shown.stdout)
+    made = json.loads(here("strategy", "create", "again.txt", "--json", *at).stdout)
+
+    assert shown.stdout == "name: Dip\nentry: rsi(close, 14) < 30\nstop_loss: 5%\n"
+    assert made["name"] == "Dip"
+    assert made["rules"]["risk"] == {"stop_loss": 0.05}
+
+
 def test_the_schema_describes_what_create_takes(here: Here, tmp_path: Path, redis_url: str) -> None:
     ended = here("strategy", "schema")
 
