@@ -25,7 +25,7 @@ from typing import Any
 import anyio
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError
+from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aworker.clock import rfc3339
@@ -232,7 +232,13 @@ class Store:
 
     async def get(self, strategy_id: int) -> Strategy:
         """Return the latest version. Raises StrategyUnknown and StrategyLegacy."""
-        raw = await self._ask(lambda: self._redis.get(self._strategy_keys(strategy_id)[0]))
+        try:
+            raw = await self._ask(lambda: self._redis.get(self._strategy_keys(strategy_id)[0]))
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            # A hash or a list is no record of ours either.
+            raise _legacy(strategy_id, b"") from None
         if raw is None:
             raise _unknown(strategy_id)
         return _decoded(strategy_id, raw)
@@ -371,9 +377,12 @@ def _decoded(strategy_id: int, raw: bytes) -> Strategy:
     try:
         return msgspec.json.decode(raw, type=Strategy)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        is_source = any(mark in raw for mark in (b"pythonCode", b"python_code", b"def ", b"import "))
-        what = "Python source of an older system" if is_source else "no record of this system"
-        raise StrategyLegacy(
-            f"strategy {strategy_id} must be data (rules), was {what}; it is never executed, create it again "
-            "from its prompt"
-        ) from None
+        raise _legacy(strategy_id, raw) from None
+
+
+def _legacy(strategy_id: int, raw: bytes) -> StrategyLegacy:
+    is_source = any(mark in raw for mark in (b"pythonCode", b"python_code", b"def ", b"import "))
+    what = "Python source of an older system" if is_source else "no record of this system"
+    return StrategyLegacy(
+        f"strategy {strategy_id} must be data (rules), was {what}; it is never executed, create it again from its prompt"
+    )

@@ -196,6 +196,13 @@ async def test_a_record_of_an_older_system_is_refused_in_words(
         await store.get(7)
 
 
+async def test_a_hash_of_an_older_system_is_refused_in_words(store: Store, client: Redis) -> None:
+    await client.hset("aworker:strategy:7", "pythonCode", "def strategy(): ...")
+
+    with pytest.raises(StrategyLegacy, match=r"strategy 7 must be data .* was no record"):
+        await store.get(7)
+
+
 async def test_an_alert_is_claimed_once_and_again_by_its_own_task(store: Store) -> None:
     assert await store.claim_alert(7, "AAPL", 86_400, "a")
     assert not await store.claim_alert(7, "AAPL", 86_400, "b")
