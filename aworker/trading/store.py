@@ -384,5 +384,6 @@ def _legacy(strategy_id: int, raw: bytes) -> StrategyLegacy:
     is_source = any(mark in raw for mark in (b"pythonCode", b"python_code", b"def ", b"import "))
     what = "Python source of an older system" if is_source else "no record of this system"
     return StrategyLegacy(
-        f"strategy {strategy_id} must be data (rules), was {what}; it is never executed, create it again from its prompt"
+        f"strategy {strategy_id} must be data (rules), was {what}; it is never executed, create it again from its "
+        "prompt"
     )
