@@ -275,8 +275,8 @@ class BarStore:
                     yield _extent(entry[0], self._read_one(entry, timeframe, None, None, None, 0).timestamp)
                 continue
             timestamp = frame.get_column("timestamp").cast(pl.Int64)
-            for symbol, part in _parts(frame, batch):
-                yield _extent(symbol, timestamp[part].drop_nulls().to_numpy())
+            for symbol, offset, length in _parts(frame, batch):
+                yield _extent(symbol, timestamp.slice(offset, length).drop_nulls().to_numpy())
 
     def sectors(self) -> dict[str, str]:
         """Return symbol -> sector from ``<path>/sectors.json``; the package's own when that file is not there.
@@ -475,8 +475,9 @@ class BarStore:
                 yield self._read_one(entry, timeframe, None, None, None, 0)
             return
         columns = [frame.get_column(name).cast(_type_of(name)) for name in COLUMNS]
-        for (symbol, part), file in zip(_parts(frame, batch), files, strict=True):
-            yield _sound(Bars(symbol, timeframe, *(column[part].to_numpy() for column in columns)), file)
+        for (symbol, offset, length), file in zip(_parts(frame, batch), files, strict=True):
+            parts = (column.slice(offset, length).to_numpy() for column in columns)
+            yield _sound(Bars(symbol, timeframe, *parts), file)
 
     def _read_one(
         self,
@@ -503,14 +504,14 @@ class BarStore:
         return bars[_window(bars.timestamp, start_s, end_s, tail, before)]
 
 
-def _parts(frame: pl.DataFrame, batch: list[tuple[str, Path, int]]) -> Iterator[tuple[str, slice]]:
+def _parts(frame: pl.DataFrame, batch: list[tuple[str, Path, int]]) -> Iterator[tuple[str, int, int]]:
     # Where each file's rows stand in the table that was read from all of them.
     runs = frame.get_column("file").rle()
     lengths = dict(zip(runs.struct.field("value").to_list(), runs.struct.field("len").to_list(), strict=True))
     offset = 0
     for symbol, file, _ in batch:
         length = lengths.get(str(file), 0)
-        yield symbol, slice(offset, offset + length)
+        yield symbol, offset, length
         offset += length
 
 
