@@ -73,12 +73,15 @@ def schedule(seed: int, seconds: float) -> list[Event]:
 class WorkerProcess:
     """One worker, started and watched from outside."""
 
-    def __init__(self, url: str, folder: Path, number: int) -> None:
+    def __init__(self, url: str, folder: Path, number: int, **options: Any) -> None:
         self.log = folder / f"worker-{number}.log"
         environment = {**os.environ, "AWORKER_CHAOS_EFFECTS": str(folder / "effects")}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.worker", url], stdout=log, stderr=log, env=environment
+                [sys.executable, "-m", "tests.chaos.worker", url, json.dumps(options)],
+                stdout=log,
+                stderr=log,
+                env=environment,
             )
         self.pid = self.process.pid
         self.is_stopped = False

@@ -27,6 +27,11 @@ class Effect(NamedTuple):
     worker_pid: int
     at: float
 
+    @property
+    def claimed_at(self) -> float:
+        """When its lease was given: lease ids follow the server's clock."""
+        return self.lease_id / 1e6
+
 
 class Fault(NamedTuple):
     """Something that was done to one worker (or, pid 0, to all)."""
@@ -162,15 +167,15 @@ def _executed_again(effects: Sequence[Effect], faults: Sequence[Fault]) -> tuple
     explained: Counter[str] = Counter()
     unexplained = []
     for task_id, runs in starts.items():
-        for run, following in pairwise(runs):
+        for run, following in pairwise(sorted(runs, key=lambda one: one.lease_id)):
             if (task_id, run.lease_id) in asked_again or task_id.startswith(("dies", "fails")):
                 continue
-            # Only what was done to the worker that ran it, and after it had started: cut connections and a server
-            # that was restarted explain nothing.
+            # Only what was done to the worker that ran it, and after it was claimed: cut connections and a server that
+            # was restarted explain nothing.
             causes = [
                 fault.kind
                 for fault in faults
-                if fault.worker_pid == run.worker_pid and run.at - 0.05 <= fault.at <= following.at
+                if fault.worker_pid == run.worker_pid and run.claimed_at - 0.05 <= fault.at <= following.at
             ]
             if causes:
                 explained[causes[0]] += 1

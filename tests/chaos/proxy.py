@@ -13,19 +13,22 @@ class Proxy:
         self._server_port = server_port
         self._listener: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._cuts_due = 0
         self.port = 0
         self.cuts = 0
         """Replies that were swallowed with their connection."""
 
     async def start(self) -> None:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         assert self._listener is not None
         self._listener.close()
         self.cut_all()
+        if self._serving:
+            await asyncio.wait(self._serving)
         await self._listener.wait_closed()
 
     def cut_replies(self, count: int) -> None:
@@ -36,6 +39,11 @@ class Proxy:
         """Cut every connection now."""
         for writer in list(self._writers):
             writer.transport.abort()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -56,6 +56,14 @@ async def work(args: dict[str, Any], context: Context) -> dict[str, Any]:
     return told(context)
 
 
+async def slow_once(args: dict[str, Any], context: Context) -> dict[str, Any]:
+    effect("start", context)
+    if context.delivery == 1:
+        await anyio.sleep(args["sleep_s"])
+    effect("end", context)
+    return told(context)
+
+
 def heavy(args: dict[str, Any], context: Context) -> dict[str, Any]:
     effect("start", context)
     time.sleep(args["sleep_s"])
@@ -103,7 +111,7 @@ def main() -> None:
     )
     configure_logs(config.logging)
     registry = Registry()
-    for function in (work, heavy, dies, fails, again, blocks):
+    for function in (work, slow_once, heavy, dies, fails, again, blocks):
         module = sys.modules["tests.chaos.worker"] if __name__ != "__main__" else _as_imported()
         registry.add(Handler(function.__name__, getattr(module, function.__name__)))
     anyio.run(Supervisor(LiveConfig(config), registry).run)
