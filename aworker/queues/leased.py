@@ -80,12 +80,13 @@ class LeasedQueue:
         created_at_s = task.created_at_s
         if created_at_s is None:
             return None
-        (stored,) = await self.ask([("GET", RESULT_PREFIX + task.task_id)])
-        if stored is None:
-            return None
+        # Anything may stand under that name: what is no record of ours says nothing, and must not stop a worker.
         try:
-            record = records.decode_stored(stored)
-        except (TaskInvalid, ValueError):
+            (stored,) = await self.ask([("GET", RESULT_PREFIX + task.task_id)])
+            record = None if stored is None else records.decode_stored(stored)
+        except (ResponseError, ValueError, RecursionError):
+            return None
+        if record is None:
             return None
         stored_at_s = parse_rfc3339(record.updated_at)
         if record.status == "completed" and stored_at_s is not None and stored_at_s > created_at_s:

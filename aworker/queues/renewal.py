@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -31,6 +32,8 @@ class Renewal(msgspec.Struct, frozen=True):
     """When the first delayed task is due; -1 when there is none."""
     connects: int
     """Connections made so far: a change means that this worker was cut off."""
+    heard_at: float
+    """When the answer came, on this host's monotonic clock."""
 
 
 class Renewer:
@@ -77,10 +80,19 @@ class Renewer:
         except (RedisError, OSError) as error:
             self._is_cut = True
             raise QueueUnavailable(str(error) or type(error).__name__) from None
+        heard_at = time.monotonic()
         if self._is_cut:
             self._is_cut = False
             self._connects += 1
-        return Renewal(float(reply[0]), bool(reply[1]), reply[2], float(reply[3]), float(reply[4]), self._connects)
+        return Renewal(
+            now_ms=float(reply[0]),
+            stood=bool(reply[1]),
+            held=reply[2],
+            other_deadline_ms=float(reply[3]),
+            due_ms=float(reply[4]),
+            connects=self._connects,
+            heard_at=heard_at,
+        )
 
     def beat(self, heartbeat: bytes) -> None:
         """Publish a heartbeat without leases, by plain commands. Raises QueueUnavailable."""

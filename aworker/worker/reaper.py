@@ -84,7 +84,7 @@ class Reaper:
         if renewal.connects != self._connects:
             self._connects = renewal.connects
             self._not_before = now + config.lease_ttl_s
-        offset_s = renewal.now_ms / 1000 - now
+        offset_s = renewal.now_ms / 1000 - renewal.heard_at
         jumped = self._clock_offset_s is not None and abs(offset_s - self._clock_offset_s) > JUMP_S
         self._clock_offset_s = offset_s
         if jumped:
@@ -92,14 +92,14 @@ class Reaper:
             self._not_before = max(self._not_before, now + config.lease_ttl_s)
         soon_ms = renewal.now_ms + config.renew_interval_s * 1000
         if -1 < renewal.due_ms <= soon_ms:
-            await self._wait_until(renewal, renewal.due_ms, now)
+            await self._wait_until(renewal, renewal.due_ms)
             await self._queue.put_back_due()
         if now >= self._not_before and -1 < renewal.other_deadline_ms <= soon_ms:
-            await self._wait_until(renewal, renewal.other_deadline_ms, now)
+            await self._wait_until(renewal, renewal.other_deadline_ms)
             while await self._queue.reclaim():
                 pass
 
-    async def _wait_until(self, renewal: Renewal, instant_ms: float, heard_at: float) -> None:
-        wait_s = (instant_ms - renewal.now_ms) / 1000 - (time.monotonic() - heard_at) + 0.002
+    async def _wait_until(self, renewal: Renewal, instant_ms: float) -> None:
+        wait_s = (instant_ms - renewal.now_ms) / 1000 - (time.monotonic() - renewal.heard_at) + 0.002
         if wait_s > 0:
             await anyio.sleep(wait_s)

@@ -22,6 +22,7 @@ from tests.chaos.proxy import Proxy
 from tests.queue_scripts import NORMAL, PRIORITY, QueueScripts, task
 from tests.workers import config_of, eventually
 
+DEEP = b'{"status": "completed", "updated_at": "2999-01-01T00:00:00Z", "data": ' + b"[" * 9_999 + b"]" * 9_999 + b"}"
 DONE = Completed({"success": True})
 
 
@@ -297,6 +298,28 @@ async def test_connections_that_are_dropped_lose_nothing(queue: QueueScripts, re
 
     assert sorted(taken) == sorted(task(f"t{index}") for index in range(60))
     assert queue.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    "stored", [None, b"", b"\xff", b"[]", b"{}", b'{"status": "completed", "updated_at": 5}', b"[" * 100_000, DEEP]
+)
+async def test_whatever_stands_under_the_name_of_a_record_harms_nobody(
+    queue: QueueScripts, redis_url: str, stored: bytes | None
+) -> None:
+    if stored is None:
+        queue.client.hset("task_result:a", "field", "no record")
+    else:
+        queue.client.set("task_result:a", stored)
+    queue.client.rpush(NORMAL, task("a"))
+    async with lane_of(settings_of(redis_url)) as lane:
+        lease = await claim(lane)
+        assert isinstance(lease.task, Task)
+
+        reason = await lane.duplicate_reason(lease, lease.task)
+
+        assert lease.duplicate_of == "record"
+        assert reason is None
+        assert await settled(lane, lease)
 
 
 # Who may start.
