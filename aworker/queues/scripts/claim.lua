@@ -124,12 +124,20 @@ local function older_by_numbers(key, length)
   return nil
 end
 
+-- A list's taking end and when it was compared, as kept in `ends`: all of them read at once, since each call counts.
+local ends = {}
+
+local function keep(key, side, checked)
+  ends[key] = side .. ' ' .. checked
+  redis.call('HSET', KEYS[5], key, ends[key])
+end
+
 -- The end of a list whose task is the older one: asked at most once a second and when the list was empty before.
 local function taking_end(key, policy)
-  local kept = redis.call('HGET', KEYS[5], key)
+  local kept = ends[key]
   if policy ~= 'auto' then
     -- Written down for what puts tasks back without knowing the configuration.
-    if not kept or string.match(kept, '^%a+') ~= policy then redis.call('HSET', KEYS[5], key, policy .. ' 0') end
+    if not kept or string.match(kept, '^%a+') ~= policy then keep(key, policy, '0') end
     return policy
   end
   local side, checked = string.match(kept or 'right 0', '^(%a+) (%d+)$')
@@ -139,7 +147,7 @@ local function taking_end(key, policy)
   local moved = redis.call('HGET', KEYS[5], 'moved ' .. key)
   if moved and (string.find(moved, redis.sha1hex(left), 1, true) or string.find(moved, redis.sha1hex(right), 1, true)) then
     -- Somebody put it there: its age says nothing about the list.
-    redis.call('HSET', KEYS[5], key, side .. ' ' .. string.format('%.0f', now))
+    keep(key, side, string.format('%.0f', now))
     return side
   end
   local left_created, right_created = identity(left), identity(right)
@@ -148,16 +156,16 @@ local function taking_end(key, policy)
   elseif left_created == right_created then
     side = older_by_numbers(key, redis.call('LLEN', key)) or side
   end
-  redis.call('HSET', KEYS[5], key, side .. ' ' .. string.format('%.0f', now))
+  keep(key, side, string.format('%.0f', now))
   return side
 end
 
 local aging = false
 
 local function found_empty(key)
-  local side, checked = string.match(redis.call('HGET', KEYS[5], key) or 'right 0', '^(%a+) (%d+)$')
-  if checked ~= '0' then
-    redis.call('HSET', KEYS[5], key, side .. ' 0')
+  local kept = ends[key]
+  if kept and string.sub(kept, -2) ~= ' 0' then
+    keep(key, string.match(kept, '^%a+'), '0')
     redis.call('HDEL', KEYS[5], 'moved ' .. key)
   end
   if aging then redis.call('HDEL', KEYS[5], 'seen ' .. key) end
@@ -178,17 +186,27 @@ local level = {}
 for index = 1, levels do
   local at = 7 + (index - 1) * 5
   local promote = tonumber(ARGV[at + 1])
+  local asked, state = ARGV[at + 4] == '1', 'more'
+  if asked then
+    local length = redis.pcall('LLEN', KEYS[7 + index])
+    if length == 0 then
+      asked, state = false, 'empty'
+    elseif type(length) ~= 'number' then
+      asked, state = false, 'wrong'
+    end
+  else
+    state = 'skipped'
+  end
   level[index] = {
     key = KEYS[7 + index], index = index - 1, promote = promote, below = tonumber(ARGV[at + 3]),
-    asked = ARGV[at + 4] == '1', cursor = tonumber(ARGV[at + 5]), take_from = ARGV[at + 2], state = 'more',
+    asked = asked, cursor = ARGV[at + 5], take_from = ARGV[at + 2], state = state,
   }
-  if not level[index].asked then
-    level[index].state = 'skipped'
-  else
-    local kind = redis.call('TYPE', KEYS[7 + index]).ok
-    if kind ~= 'list' and kind ~= 'none' then level[index].state, level[index].asked = 'wrong', false end
-  end
   aging = aging or promote > 0
+end
+local kept = redis.call('HMGET', KEYS[5], unpack(KEYS, 8))
+for index = 1, levels do
+  ends[KEYS[7 + index]] = kept[index] or nil
+  if level[index].state == 'empty' then found_empty(KEYS[7 + index]) end
 end
 
 local claims = {}   -- {level index, payload}
@@ -263,12 +281,12 @@ end
 local function claim_past_limits(entry, position)
   local side = taking_end(entry.key, entry.take_from)
   local passed = scan(entry, position, side, 0, HEAD, HEAD_BYTES)
-  local first = math.max(entry.cursor, passed)
+  local first = math.max(tonumber(entry.cursor), passed)
   if room(position) > 0 and first < redis.call('LLEN', entry.key) then
     entry.cursor = first + scan(entry, position, side, first, PASSES - HEAD, PASS_BYTES - HEAD_BYTES)
   end
   local length = redis.call('LLEN', entry.key)
-  if entry.cursor >= length then entry.cursor = 0 end
+  if tonumber(entry.cursor) >= length then entry.cursor = 0 end
   if length == 0 then
     entry.state = 'empty'
     found_empty(entry.key)
