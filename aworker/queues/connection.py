@@ -169,6 +169,35 @@ class Link:
             return
 
 
+class SideLink:
+    """A connection that several coroutines share for plain questions, one after the other."""
+
+    def __init__(self, url: str, name: str, health: Health) -> None:
+        self.link = Link(url, name)
+        self.lock = asyncio.Lock()
+        self._health = health
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Run plain commands until they are answered: safe to carry out twice.
+
+        Raises ResponseError for an error reply that waiting does not mend.
+        """
+        backoff = Backoff()
+        while True:
+            try:
+                async with self.lock:
+                    replies = await self.link.call(commands)
+                for reply in replies:
+                    if isinstance(reply, BaseException):
+                        raise_if_unavailable(reply)
+                        raise reply
+                self._health.up()
+                return replies
+            except QueueUnavailable as error:
+                self._health.down(str(error))
+            await backoff.wait()
+
+
 class Backoff:
     """Waits between tries: 50 ms doubling to half a second, with jitter."""
 

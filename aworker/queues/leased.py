@@ -22,7 +22,7 @@ from aworker.lease import Lease
 from aworker.outcome import Outcome, Rejected, Retried, Returned
 from aworker.queues import records, scripts
 from aworker.queues.admission import Admission
-from aworker.queues.connection import Backoff, Health, Link, address_of, raise_if_unavailable
+from aworker.queues.connection import Health, SideLink, address_of
 from aworker.queues.keys import HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.queues.lane import Lane, Write
 from aworker.queues.pausing import Pauses
@@ -48,8 +48,7 @@ class LeasedQueue:
         self.keys = Keys(config.redis.key_prefix)
         self.health = Health(address_of(config.redis.url))
         self.lane = Lane(live, worker_id, Admission(live, type_limits), self.health)
-        self._side = Link(config.redis.url, f"aworker-side-{worker_id}")
-        self._side_lock = asyncio.Lock()
+        self._side = SideLink(config.redis.url, f"aworker-side-{worker_id}", self.health)
         self._repeats: deque[tuple[float, tuple[bytes, ...]]] = deque()
         self._repeats_wake = asyncio.Event()
         self._repeats_gone = asyncio.Event()
@@ -153,20 +152,7 @@ class LeasedQueue:
 
         Raises ResponseError for an error reply that waiting does not mend.
         """
-        backoff = Backoff()
-        while True:
-            try:
-                async with self._side_lock:
-                    replies = await self._side.call(commands)
-                for reply in replies:
-                    if isinstance(reply, BaseException):
-                        raise_if_unavailable(reply)
-                        raise reply
-                self.health.up()
-                return replies
-            except QueueUnavailable as error:
-                self.health.down(str(error))
-            await backoff.wait()
+        return await self._side.ask(commands)
 
     async def reclaim(self) -> int:
         """Put back the tasks of one worker whose lease deadline has passed; how many there were.
@@ -233,15 +219,15 @@ class LeasedQueue:
 
     async def drop_connections(self) -> None:
         """Cut every connection: no renewal went through for too long."""
-        self._side.drop()
+        self._side.link.drop()
         await self.lane.drop()
 
     # Within.
 
     async def _transition(self, command: tuple[Any, ...]) -> Any:
         try:
-            async with self._side_lock:
-                (reply,) = await scripts.run_scripts(self._side, [command])
+            async with self._side.lock:
+                (reply,) = await scripts.run_scripts(self._side.link, [command])
         except ResponseError as error:
             raise QueueUnavailable(f"it refuses a script: {error}") from None
         return reply
@@ -356,7 +342,7 @@ async def open_leased_queue(
     finally:
         with anyio.CancelScope(shield=True):
             await queue.lane.close()
-            await queue._side.close()
+            await queue._side.link.close()
 
 
 async def _leave(queue: LeasedQueue) -> None:

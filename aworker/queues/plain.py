@@ -21,7 +21,7 @@ from aworker.errors import QueueUnavailable, TaskInvalid
 from aworker.lease import Lease
 from aworker.outcome import Outcome
 from aworker.queues import records
-from aworker.queues.connection import Backoff, Health, Link, address_of, raise_if_unavailable
+from aworker.queues.connection import Backoff, Health, Link, SideLink, address_of, raise_if_unavailable
 from aworker.queues.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.queues.leased import FAST_S, FLUSH_TIMEOUT_S, Settled
 from aworker.queues.pausing import Pauses
@@ -44,8 +44,7 @@ class PlainQueue:
         self.health = Health(address_of(config.redis.url))
         self.active: dict[int, Lease] = {}
         self._url = config.redis.url
-        self._side = Link(self._url, f"aworker-side-{worker_id}")
-        self._side_lock = asyncio.Lock()
+        self._side = SideLink(self._url, f"aworker-side-{worker_id}", self.health)
         self._writer = Link(self._url, f"aworker-writes-{worker_id}")
         self._writes: deque[Command] = deque()
         self._wake = asyncio.Event()
@@ -134,19 +133,7 @@ class PlainQueue:
 
     async def ask(self, commands: list[Command]) -> list[Any]:
         """Run plain commands on the side connection until they are answered."""
-        backoff = Backoff()
-        while True:
-            try:
-                async with self._side_lock:
-                    replies = await self._side.call(commands)
-                for reply in replies:
-                    if isinstance(reply, BaseException):
-                        raise_if_unavailable(reply)
-                        raise reply
-                return replies
-            except QueueUnavailable as error:
-                self.health.down(str(error))
-            await backoff.wait()
+        return await self._side.ask(commands)
 
     async def lengths(self) -> dict[str, int]:
         """Return each level's length by label, and ``leased``, ``delayed`` and ``dead``."""
@@ -234,7 +221,7 @@ class PlainQueue:
 
     async def close(self) -> None:
         """Close every connection."""
-        for link in (*self._free, self._side, self._writer):
+        for link in (*self._free, self._side.link, self._writer):
             await link.close()
 
     def _lease(self, name: str, payload: bytes) -> Lease:
