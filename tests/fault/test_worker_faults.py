@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -43,6 +44,19 @@ class Site:
             return holds()
 
         return await eventually(asked, within_s=within_s)
+
+    def keep_file(self) -> Path:
+        """Copy the server's file as it is now."""
+        kept = self.folder / "kept"
+        shutil.copytree(self.folder / "appendonlydir", kept)
+        return kept
+
+    def go_back_to(self, kept: Path) -> None:
+        """Kill the server and start it with what it had kept: all since then it never wrote down."""
+        self.server.stop(signal.SIGKILL)
+        shutil.rmtree(self.folder / "appendonlydir")
+        kept.rename(self.folder / "appendonlydir")
+        self.server.start()
 
     def push(self, *task_ids: str, task_type: str = "work", queue: str = NORMAL, **args: Any) -> list[str]:
         """Push tasks, oldest first, as the Go backend does."""
@@ -221,6 +235,39 @@ async def test_a_server_that_is_killed_and_started_again_costs_no_task_and_no_se
 
     assert Counter(start.task_id for start in site.effects("start")) == dict.fromkeys([*running, *waiting, *later], 1)
     assert site.ends() == dict.fromkeys([*running, *waiting, *later], 1)
+
+
+async def test_a_server_that_lost_what_it_was_last_told_hands_its_tasks_out_again(site: Site) -> None:
+    tasks = site.push(*(f"work_{index}" for index in range(4)), sleep_s=2)
+    kept = site.keep_file()
+    worker = await site.worker()
+    await site.until(lambda: len(site.effects("start")) == 4)
+
+    site.go_back_to(kept)
+    await site.until(lambda: site.completed(tasks))
+
+    # The server knew of no lease: what ran under one is stopped, and the ids of the new leases are not the old ones.
+    starts = site.effects("start", worker)
+    assert Counter(start.task_id for start in starts) == dict.fromkeys(tasks, 2)
+    assert len({start.lease_id for start in starts}) == 8
+    assert {end.lease_id for end in site.effects("end")} == {start.lease_id for start in starts[4:]}
+    assert site.ends() == dict.fromkeys(tasks, 1)
+    assert site.keys() & {NORMAL, "aworker:claimed", "aworker:deliveries"} == set()
+
+
+async def test_a_server_that_lost_outcomes_has_their_tasks_run_again(site: Site) -> None:
+    await site.worker()
+    tasks = site.push(*(f"work_{index}" for index in range(4)), sleep_s=0.5)
+    await site.until(lambda: len(site.effects("start")) == 4)
+    kept = site.keep_file()
+    await site.until(lambda: site.completed(tasks))
+
+    site.go_back_to(kept)
+    await site.until(lambda: site.completed(tasks))
+
+    assert Counter(end.task_id for end in site.effects("end")) == dict.fromkeys(tasks, 2)
+    assert site.ends() == dict.fromkeys(tasks, 1)
+    assert site.keys() & {NORMAL, "aworker:claimed", "aworker:deliveries"} == set()
 
 
 async def test_cut_connections_cost_no_task_and_no_second_run(site: Site) -> None:
