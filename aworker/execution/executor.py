@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 from loguru import logger
 
@@ -109,10 +110,16 @@ class Executor:
                 args = task.args if handler.takes_dict else convert_arguments(task.args, handler.args_type)
                 result = await handler.function(args, self._context(run, progress))
         except asyncio.CancelledError as error:
-            if run.is_stopped or _is_being_cancelled():
+            if run.is_stopped:
                 raise
+            # Raised by the handler, or by a cancel of its own task: that must not end the slot. A cancel from outside
+            # comes by a scope and is raised here again.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            _forget_cancels()
             return _raised(error)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a handler may raise anything
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             return _outcome_of(_leaf(error))
         if isinstance(result, Retry):
             delay_s = _backoff_s(run.lease.delivery) if result.delay_s is None else max(0.0, result.delay_s)
@@ -170,9 +177,10 @@ def _backoff_s(delivery: int) -> float:
     return float(min(BACKOFF_FIRST_S * 2 ** min(delivery - 1, 30), BACKOFF_LONGEST_S) * random.uniform(0.5, 1.0))
 
 
-def _is_being_cancelled() -> bool:
+def _forget_cancels() -> None:
     current = asyncio.current_task()
-    return current is not None and current.cancelling() > 0
+    while current is not None and current.cancelling():
+        current.uncancel()
 
 
 def _leaf(error: BaseException) -> BaseException:

@@ -38,6 +38,7 @@ KINDS: dict[bytes, tuple[str, bool]] = {
     b"": ("", False),
     b'\x00\xff\n1 none 2 "x" y\n': ("", False),
 }
+ENDS = ["end", "dead", "back", "back counted", "delay"]
 MOSTLY = st.sampled_from([True, True, True, False])
 WORKERS = st.sampled_from(["one", "two", "three"])
 
@@ -276,7 +277,7 @@ class Queues(RuleBasedStateMachine):
     @rule(
         target=commits,
         data=st.data(),
-        kinds=st.lists(st.sampled_from(["running", "end", "dead", "back", "back counted", "delay"]), min_size=1),
+        kinds=st.lists(st.sampled_from(["running", *ENDS]), min_size=1),
         copies=st.integers(1, 2),
     )
     def settle(self, data: st.DataObject, kinds: list[str], copies: int) -> tuple[Any, ...]:
@@ -340,6 +341,11 @@ class Queues(RuleBasedStateMachine):
         self.now_ms = max(self.now_ms, self.model.deadlines.get(sleeper.worker_id, 0) + 1)
         for _ in range(4):
             self.reclaim(reaper, 3, True)
+        lease_id = data.draw(st.sampled_from(sorted(sleeper.believes)))
+        items = [self._item(sleeper, kind, lease_id) for kind in ("running", data.draw(st.sampled_from(ENDS)))]
+        sleeper.number += 1
+        self._settle(sleeper.worker_id, sleeper.number, items)
+        del sleeper.believes[lease_id]
 
     @rule(name=WORKERS)
     def compare_leases(self, name: str) -> None:
