@@ -116,7 +116,7 @@ def delete(strategy_id: IdArgument, config: ConfigOption = None, redis_url: Redi
 @program.command()
 def create(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Rules (lines such as entry: rsi(close, 14) < 30) or JSON")
+        Path | None, typer.Argument(metavar="FILE", help="Rules (lines such as entry: rsi(close, 14) < 30) or JSON")
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="What it does, in words or as rules")] = None,
     user: Annotated[int, typer.Option("--user", help="Its owner; 0 = public, anybody may edit it")] = PUBLIC_USER,
