@@ -490,6 +490,22 @@ def test_a_task_behind_hundreds_of_held_back_ones_is_found_by_going_on(queue: Qu
     assert sorted(queue.waiting()) == held
 
 
+def test_the_walk_skips_nothing_while_tasks_are_claimed_from_the_taking_end(queue: QueueScripts) -> None:
+    queue.client.lpush(NORMAL, *(task(f"a{index}", args={"user_id": 1}) for index in range(600)))
+    queue.client.lpush(NORMAL, *(task(f"b{index}", args={"user_id": 2}) for index in range(10)))
+
+    theirs, cursor, asks = 0, 0, 0
+    while theirs < 10 and asks < 20:
+        # One of user 1 ends before each ask.
+        limits = {"types": {}, "users": {"1": 1}, "user_room": 12}
+        reply = queue.claim(want=5, levels=(Level(NORMAL, cursor=cursor),), limits=limits)
+        theirs += sum(b'"user_id": 2' in payload for payload in reply.payloads)
+        cursor, asks = reply.cursors[0], asks + 1
+
+    assert theirs == 10
+    assert asks <= 600 / 80 + 4
+
+
 def test_the_cursor_starts_over_at_the_end_of_the_list(queue: QueueScripts) -> None:
     queue.client.lpush(NORMAL, *(task(f"t{index}") for index in range(150)))
     limits = {"types": {"backtest": 0}, "users": {}}

@@ -280,8 +280,10 @@ end
 
 local function claim_past_limits(entry, position)
   local side = taking_end(entry.key, entry.take_from)
+  local before = #claims
   local passed = scan(entry, position, side, 0, HEAD, HEAD_BYTES)
-  local first = math.max(tonumber(entry.cursor), passed)
+  -- What was just taken stood before the cursor: the rest has moved up.
+  local first = math.max(tonumber(entry.cursor) - (#claims - before), passed)
   if room(position) > 0 and first < redis.call('LLEN', entry.key) then
     entry.cursor = first + scan(entry, position, side, first, PASSES - HEAD, PASS_BYTES - HEAD_BYTES)
   end
