@@ -48,8 +48,7 @@ def peek_queue(redis_client: Any, queue_name: str, count: int = 10, *, config: C
 
     def shown(replies: list[Any]) -> list[dict[str, Any]]:
         *ends, left, right = replies
-        queue = next((queue for queue in (config or Config()).queues if queue.name == queue_name), None)
-        payloads = left if is_taken_from_left(queue, *ends) else right[::-1]
+        payloads = left if is_taken_from_left(config or Config(), queue_name, *ends) else right[::-1]
         return [_shown(as_bytes(payload)) for payload in payloads[:count]]
 
     commands: list[tuple[Any, ...]] = [

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from aworker.clock import parse_rfc3339
-from aworker.config import QueueConfig
+from aworker.config import Config
 from aworker.queues.keys import Keys
 
 
@@ -25,13 +25,14 @@ def questions(keys: Keys, name: str) -> list[tuple[Any, ...]]:
     ]
 
 
-def is_taken_from_left(queue: QueueConfig | None, noted: list[Any], left: Any, right: Any) -> bool:
-    """Whether the next claim takes from the left end.
+def is_taken_from_left(config: Config, name: str, noted: list[Any], left: Any, right: Any) -> bool:
+    """Whether the next claim takes from a list's left end.
 
     ``noted`` is the reply to the first of `questions`; ``left`` and ``right`` are the payloads at the ends, or None.
     """
-    if queue is not None and queue.take_from != "auto":
-        return queue.take_from == "left"
+    take_from = next((queue.take_from for queue in config.queues if queue.name == name), "auto")
+    if take_from != "auto" or config.worker.delivery == "at-most-once":
+        return take_from == "left" and config.worker.delivery == "leased"
     kept, moved = (b"" if value is None else as_bytes(value) for value in noted)
     from_left = kept.startswith(b"left")
     if left is None or right is None:

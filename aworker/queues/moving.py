@@ -43,7 +43,7 @@ async def move_task(client: redis.asyncio.Redis, config: Config, task_id: str, d
             target = position - 1 if direction == "promote" else position + 1
             if not 0 <= target < len(levels):
                 return Moved(task_id, "outermost", config.queues[position].label)
-            if await _move(client, keys, found.payload, config.queues[position], config.queues[target], direction):
+            if await _move(client, config, found.payload, config.queues[position], config.queues[target], direction):
                 return Moved(task_id, "moved", config.queues[target].label)
         if await client.hexists(keys.claimed, task_id):
             return Moved(task_id, "running")
@@ -54,8 +54,9 @@ async def move_task(client: redis.asyncio.Redis, config: Config, task_id: str, d
 
 
 async def _move(
-    client: Any, keys: Keys, payload: bytes, source: QueueConfig, target: QueueConfig, direction: Direction
+    client: Any, config: Config, payload: bytes, source: QueueConfig, target: QueueConfig, direction: Direction
 ) -> bool:
+    keys = Keys(config.redis.key_prefix)
     pipeline = client.pipeline(transaction=True)
     pipeline.llen(target.name)
     for queue in (source, target):
@@ -64,9 +65,9 @@ async def _move(
     length, *ends = await pipeline.execute()
     if length < 2 and target.take_from == "auto":
         # It has no two ends to compare: the same producers push onto both lists.
-        from_left = is_taken_from_left(source, *ends[:3])
+        from_left = is_taken_from_left(config, source.name, *ends[:3])
     else:
-        from_left = is_taken_from_left(target, *ends[3:])
+        from_left = is_taken_from_left(config, target.name, *ends[3:])
     taking, far = ("left", "right") if from_left else ("right", "left")
     arguments = [
         payload,

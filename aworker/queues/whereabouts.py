@@ -157,7 +157,7 @@ async def _waiting(
     if at_left is None:
         return None
     length = lengths[position]
-    from_left = is_taken_from_left(level, noted, left, right)
+    from_left = is_taken_from_left(config, level.name, noted, left, right)
     before = at_left if from_left else length - 1 - at_left
     task = _task(found.payload)
     pauses = await find_pauses(client, config)

@@ -121,3 +121,22 @@ def test_why_follows_a_task_from_its_wait_to_its_end(
     assert dead.stdout.startswith("Fail task bad is a dead letter since ")
     assert "told to fail" in dead.stdout
     assert unknown.returncode == 3
+
+
+def test_enqueue_follows_the_rules_of_the_configuration(
+    here: Here, tmp_path: Path, redis_url: str, client: redis.Redis
+) -> None:
+    path = tmp_path / "aworker.toml"
+    path.write_text(
+        f'[redis]\nurl = "{redis_url}"\n'
+        '[[routing]]\nargs = {user_tier = "gold"}\nqueue = "priority"\n'
+        '[[routing]]\nqueue = "normal"\nwhen = {queue = "priority", longer_than = 0}\n'
+        '[[routing]]\nqueue = "priority"\n',
+        encoding="utf-8",
+    )
+
+    for task_id, tier in (("first", "free"), ("second", "free"), ("gold", "gold")):
+        here("enqueue", "backtest", "--task-id", task_id, "-a", f"user_tier={tier}", "--config", path)
+
+    assert waiting(client, "strategy_queue_priority") == ["first", "gold"]
+    assert waiting(client, "strategy_queue") == ["second"]

@@ -8,10 +8,12 @@ import anyio
 import pytest
 import redis.asyncio
 
-from aworker.config import Config, WorkerConfig
+from aworker.config import Config, LiveConfig, WorkerConfig
 from aworker.execution.context import Context
 from aworker.queues.admin import overview
 from aworker.queues.client import Client
+from aworker.queues.connection import Health
+from aworker.queues.control import Control
 from aworker.queues.leased import LeasedQueue
 from aworker.queues.pausing import find_pauses, pause, resume
 from aworker.worker.supervisor import Supervisor
@@ -206,3 +208,21 @@ async def test_pausing_twice_keeps_the_first_instant_and_stats_show_it(redis_url
 
 async def _has_popped(client: redis.asyncio.Redis, count: int) -> bool:
     return await pops(client) >= count
+
+
+async def test_a_control_connection_that_is_cut_looks_at_once(redis_url: str) -> None:
+    config = config_of(redis_url)
+    control = Control(LiveConfig(config), Health("the server"))
+    heard: list[set[str]] = []
+    async with Client(config=config) as client, anyio.create_task_group() as group:
+        group.start_soon(control.listen, lambda task_id: None, lambda pauses: heard.append(set(pauses.queues)))
+        await eventually(lambda: client._redis.pubsub_channels())
+        await client._redis.hset("aworker:paused", f"queue {NORMAL}", "1.5")
+
+        control.drop()
+
+        async def is_heard() -> bool:
+            return heard == [{NORMAL}]
+
+        await eventually(is_heard)
+        group.cancel_scope.cancel()
