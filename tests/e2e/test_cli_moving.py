@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.e2e.commands import Here, eventually, running
+from tests.e2e.commands import Here, aworker, eventually, running
 
 
 @pytest.fixture
@@ -140,3 +140,19 @@ def test_enqueue_follows_the_rules_of_the_configuration(
 
     assert waiting(client, "strategy_queue_priority") == ["first", "gold"]
     assert waiting(client, "strategy_queue") == ["second"]
+
+
+@pytest.mark.parametrize("delivery", ["leased", "at-most-once"])
+def test_a_burst_worker_does_not_wait_for_a_paused_level(
+    here: Here, tmp_path: Path, redis_url: str, client: redis.Redis, delivery: str
+) -> None:
+    at = ("--redis-url", redis_url)
+    here("pause", "normal", *at)
+    here("enqueue", "echo", "--task-id", "held", *at)
+    here("enqueue", "echo", "--task-id", "runs", "--priority", "high", *at)
+
+    ended = aworker("run", "--burst", *at, cwd=tmp_path, AWORKER_WORKER__DELIVERY=delivery)
+
+    assert ended.returncode == 0, ended.stderr
+    assert "Completed echo task runs from priority queue" in ended.stderr
+    assert waiting(client, "strategy_queue") == ["held"]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from typing import Any
 
+import anyio
 import pytest
 
 from aworker.clock import rfc3339
-from aworker.config import Config, QueueConfig
+from aworker.config import Config, QueueConfig, WorkerConfig
+from aworker.execution.context import Context
 from aworker.queues.client import Client
 from aworker.queues.dead import DeadLetters
 from tests.queue_scripts import BOTH, NORMAL, PRIORITY, Item, QueueScripts, task
+from tests.workers import config_of, eventually, running_worker
 
 NOW_S = time.time()
 NOW_MS = int(NOW_S * 1000)
@@ -182,3 +187,30 @@ async def test_a_lone_task_is_passed_by_a_promoted_one_and_later_pushes_stand_be
     push(queue, side, PRIORITY, aged("p1", 10))
 
     assert taken(queue, 3) == ["n1", "p0", "p1"]
+
+
+async def test_moving_while_workers_claim_loses_and_doubles_nothing(redis_url: str) -> None:
+    ran: Counter[str] = Counter()
+
+    async def count(args: dict[str, Any], context: Context) -> dict[str, Any]:
+        ran[context.task_id] += 1
+        await anyio.sleep(0.005)
+        return {}
+
+    config = config_of(redis_url, worker=WorkerConfig(slots=2, reserved={}))
+    async with Client(config=config) as client:
+        task_ids = [await client.enqueue("backtest", task_id=f"t{index}") for index in range(300)]
+        async with running_worker(config, {"backtest": count}), running_worker(config, {"backtest": count}):
+            found: Counter[str] = Counter()
+            for index in range(0, 300, 3):
+                found[(await client.promote(task_ids[-1 - index])).found] += 1
+                found[(await client.demote(task_ids[-1 - index // 2])).found] += 1
+
+            async def all_ran() -> bool:
+                return len(ran) == 300
+
+            await eventually(all_ran)
+
+        assert set(ran.values()) == {1}
+        assert found["moved"] > 0
+        assert await client._redis.llen(PRIORITY) == await client._redis.llen(NORMAL) == 0
