@@ -61,7 +61,8 @@ class Event(NamedTuple):
 def schedule(seed: int, seconds: float) -> list[Event]:
     """Return the faults of a run, in order."""
     chance = random.Random(seed)
-    kinds = ["kill"] * 3 + ["stop"] * 2 + ["child"] * 3 + ["drain"] * 2 + ["cut"] * 5 + ["cut all", "restart", "freeze"]
+    kinds = ["kill"] * 3 + ["stop"] * 2 + ["child"] * 3 + ["drain"] * 2 + ["cut"] * 5
+    kinds += ["cut all", "restart", "freeze", "full", "forget scripts"]
     events, at_s = [], 1.0
     while at_s < seconds - 1:
         length_s = chance.uniform(1.3, 2.0) * LEASE_TTL_S
@@ -174,12 +175,15 @@ class Run:
                 await self._push(*last)
                 continue
             number += 1
-            kind = chance.choices(["work", "heavy", "again", "fails", "dies"], [80, 12, 4, 3, 1])[0]
+            kind = chance.choices(["work", "heavy", "again", "fails", "dies", "blocks"], [160, 24, 8, 6, 2, 1])[0]
             task_id = f"{kind}_{index}_{number}"
+            sleep_s = {"heavy": chance.uniform(0, 0.2), "blocks": chance.uniform(0, 1.5 * LEASE_TTL_S)}.get(
+                kind, chance.expovariate(10)
+            )
             task = {
                 "task_id": task_id,
                 "task_type": kind,
-                "args": {"sleep_s": round(chance.expovariate(10) if kind != "heavy" else chance.uniform(0, 0.2), 3)},
+                "args": {"sleep_s": round(sleep_s, 3)},
                 "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
             push = (PRIORITY if chance.random() < 0.2 else NORMAL, task_id, json.dumps(task).encode())
@@ -211,7 +215,7 @@ class Run:
     async def _do(self, event: Event) -> None:
         workers = [worker for worker in self._workers if worker.is_ready and not worker.is_draining]
         running = [worker for worker in workers if not worker.is_stopped]
-        if event.kind in ("cut", "cut all", "restart", "freeze"):
+        if event.kind in ("cut", "cut all", "restart", "freeze", "full", "forget scripts"):
             self._faults.append(Fault(event.kind, time.time()))
         if event.kind == "cut":
             self._proxy.cut_replies(1 + event.pick % 4)
@@ -225,6 +229,12 @@ class Run:
             self._server.freeze()
             await asyncio.sleep(event.length_s / 4)
             self._server.thaw()
+        elif event.kind == "full":
+            await self._client.config_set("maxmemory", 1)
+            await asyncio.sleep(event.length_s / 4)
+            await self._client.config_set("maxmemory", 0)
+        elif event.kind == "forget scripts":
+            await self._client.script_flush()
         elif not running:
             return
         elif event.kind == "kill":
