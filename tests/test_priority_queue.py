@@ -88,9 +88,8 @@ def main() -> int:
         print("Pushed 5 normal tasks, then 1 create_strategy; one slot processed them in this order:")
         order = processed_order(server)
         for position, (task_type, task_id, queue) in enumerate(order, 1):
-            print(
-                f"  {position}. {task_type:<16} {task_id:<14} from {queue} queue: {result_of(server, task_id)['status']}"
-            )
+            status = result_of(server, task_id)["status"]
+            print(f"  {position}. {task_type:<16} {task_id:<14} from {queue} queue: {status}")
     first = order[0][0] if order else "nothing"
     print("PASSED: create_strategy went first" if first == "create_strategy" else f"FAILED: {first} went first")
     return 0 if first == "create_strategy" and len(order) == 6 else 1

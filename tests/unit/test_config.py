@@ -65,7 +65,7 @@ def test_a_bad_file_is_refused_with_its_path_rule_and_value(tmp_path: Path, text
 
 
 def test_a_missing_file_that_was_asked_for_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.toml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         load_config(tmp_path / "nowhere.toml", environment={})
 
 
