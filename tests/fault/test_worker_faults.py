@@ -364,7 +364,10 @@ async def test_poison_ends_in_the_dead_letters_and_harms_nobody(site: Site) -> N
     for task_id in known:
         assert [status for status in statuses[task_id] if status != "running"][:2] == ["error", "failed"], task_id
         assert (site.record(task_id) or {})["status"] == "error", task_id
-    assert site.ends() == {**dict.fromkeys(neighbours, 1), **dict.fromkeys(known, 1)}
+    # Where the text is no JSON its id may be read or not; an outcome of it is written once at most.
+    ends = site.ends()
+    assert set(ends) - {"bad text", "lone surrogate", "two"} == {*neighbours, *known}
+    assert set(ends.values()) == {1}
     assert site.keys() & {"aworker:claimed", "aworker:deliveries", "aworker:delayed", NORMAL} == set()
 
 
