@@ -42,7 +42,7 @@ class Lease:
         label: str,
         level: int,
         delivery: int = 1,
-        registered: str = "",
+        registered: bytes = b"",
         duplicate_of: str = "",
     ) -> None:
         self.lease_id = lease_id
@@ -54,7 +54,8 @@ class Lease:
         self.delivery = delivery
         """Times this payload was handed out, from 1."""
         self.registered = registered
-        """The task_id this lease holds in the register of claimed tasks; empty when it holds none."""
+        """The task_id this lease holds in the register of claimed tasks, as it stands in the payload (which may be no
+        UTF-8); empty when it holds none."""
         self.duplicate_of = duplicate_of
         """Why the claim suspects a duplicate: ``lease``, ``record``, ``unread`` or empty."""
         self.claimed_at = time.monotonic()

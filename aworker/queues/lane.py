@@ -77,7 +77,7 @@ class Write:
             self.kind,
             lease.lease_id if lease else 0,
             self.task_id,
-            lease.registered if lease else "",
+            lease.registered if lease else b"",
             self.record,
             len(self.messages),
             *self.messages,
@@ -367,7 +367,7 @@ class Lane:
                 label=level.label,
                 level=level.index,
                 delivery=int(delivery),
-                registered=registered.decode(),
+                registered=registered,
                 duplicate_of="" if suspicion == b"none" else suspicion.decode(),
             )
             try:

@@ -65,7 +65,7 @@ class LeasedQueue:
     async def duplicate_reason(self, lease: Lease, task: Task) -> str | None:
         """Say why a task is a duplicate: its task_id is leased now, or has completed since it was made."""
         suspicion = lease.duplicate_of
-        if lease.registered != task.task_id and suspicion not in ("lease", "unread"):
+        if lease.registered != task.task_id.encode() and suspicion not in ("lease", "unread"):
             suspicion = "unread"
         if not suspicion or suspicion == "reclaimed":
             return None
@@ -292,7 +292,7 @@ class LeasedQueue:
             label=level.label,
             level=level.index,
             delivery=int(delivery),
-            registered=registered.decode(),
+            registered=registered,
             duplicate_of="reclaimed",
         )
         try:

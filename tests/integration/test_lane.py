@@ -15,7 +15,7 @@ from loguru import logger
 
 from aworker.config import Config, LiveConfig, QueueConfig, ResultsConfig, WorkerConfig
 from aworker.lease import Lease
-from aworker.outcome import Completed, Failed, Retried, Returned
+from aworker.outcome import Completed, Failed, Rejected, Retried, Returned
 from aworker.queues.leased import LeasedQueue, open_leased_queue
 from aworker.task import Task
 from tests.chaos.proxy import Proxy
@@ -434,6 +434,26 @@ async def test_a_task_that_is_never_well_ends_in_the_dead_letters(queue: QueueSc
 
     assert queue.dead() == [task("a")]
     assert queue.left_behind() == ["aworker:dead", "aworker:dead_bytes"]
+
+
+async def test_an_id_that_is_not_utf8_is_claimed_and_reclaimed_like_any_other(
+    queue: QueueScripts, redis_url: str
+) -> None:
+    payload = b'{"task_id":"caf\xc3","task_type":"t"}'
+    queue.client.rpush(NORMAL, payload)
+    async with lane_of(settings_of(redis_url), "w1") as lane:
+        lease = await claim(lane)
+        assert (lease.payload, lease.registered) == (payload, b"caf\xc3")
+        queue.client.zadd("aworker:workers", {"w1": 1})
+        async with lane_of(settings_of(redis_url), "w2") as other:
+            assert await other.reclaim() == 1
+            back = await claim(other)
+            assert (back.payload, back.registered, back.delivery) == (payload, b"caf\xc3", 2)
+
+            assert await settled(other, back, Rejected("payload must be UTF-8", "PayloadInvalid"))
+
+    assert queue.client.xrange("aworker:dead")[0][1][b"payload"] == payload
+    assert queue.client.exists("aworker:claimed") == 0
 
 
 async def test_a_drained_lane_leaves_nothing_behind(queue: QueueScripts, redis_url: str) -> None:
