@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -56,9 +59,16 @@ class _Identity(msgspec.Struct):
     priority: Any = None
 
 
+TOKENS_READ = 100_000
+
 _wire = msgspec.json.Decoder(_Wire)
 _identity = msgspec.json.Decoder(_Identity)
 _anything = msgspec.json.Decoder()
+_string = msgspec.json.Decoder(str)
+# A field of the identity, any other string (to the end of the text if it is not closed), a run of brackets.
+_TOKEN = re.compile(
+    r'"(task_id|task_type|priority)"\s*:\s*("(?:[^"\\]|\\.)*+")|"(?:[^"\\]|\\.)*+"?|([{\[]+)|([}\]]+)', re.DOTALL
+)
 
 
 def decode_task(payload: bytes, max_bytes: int) -> Task:
@@ -91,11 +101,15 @@ def decode_task(payload: bytes, max_bytes: int) -> Task:
 
 
 def salvage_identity(payload: bytes) -> tuple[str | None, str, str]:
-    """Read what can be read of a payload that is no task: (task_id or None, task_type, priority)."""
+    """Read what can be read of a payload that is no task: (task_id or None, task_type, priority).
+
+    Where it is no JSON, its own fields are read as far as they stand there: those of an object that nests too deeply,
+    breaks off, or holds ``NaN`` or bytes that are not UTF-8 in some other place.
+    """
     try:
         identity = _identity.decode(payload.decode())
     except (UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
-        return None, "unknown", "normal"
+        identity = _Identity(**_own_fields(payload))
     task_id = identity.task_id if isinstance(identity.task_id, str) and identity.task_id else None
     task_type = identity.task_type if isinstance(identity.task_type, str) and identity.task_type else "unknown"
     priority = identity.priority if isinstance(identity.priority, str) and identity.priority else "normal"
@@ -104,6 +118,23 @@ def salvage_identity(payload: bytes) -> tuple[str | None, str, str]:
     except UnicodeEncodeError:
         return None, "unknown", "normal"
     return task_id, task_type, priority
+
+
+def _own_fields(payload: bytes) -> dict[str, str]:
+    text = payload.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    fields: dict[str, str] = {}
+    if not text.startswith("{"):
+        return fields
+    depth = 0
+    for match in islice(_TOKEN.finditer(text), TOKENS_READ):
+        name, value, opened, closed = match.groups()
+        depth += len(opened or "") - len(closed or "")
+        if depth < 1:
+            break
+        if name and depth == 1 and "\ufffd" not in value:
+            with suppress(msgspec.MsgspecError):
+                fields[name] = _string.decode(value)
+    return fields
 
 
 def _explain(error: msgspec.MsgspecError, payload: bytes) -> str:

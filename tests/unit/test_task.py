@@ -102,3 +102,37 @@ def test_the_identity_of_a_refused_task_is_salvaged() -> None:
     assert salvage_identity(b'{"task_id":5}') == (None, "unknown", "normal")
     assert salvage_identity(b"[[[") == (None, "unknown", "normal")
     assert salvage_identity(b"\xff") == (None, "unknown", "normal")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"task_id":"a","task_type":"t","args":{"x":"\xff"},"priority":"high"}',
+        b'{"task_id":"a","task_type":"t","priority":"high","args":{"x":NaN}}',
+        b'{"args":{"task_id":"inner","x":'
+        + b"[" * 5_000
+        + b"]" * 5_000
+        + b'},"priority":"high","task_id":"a","task_type":"t"}',
+        b'\xef\xbb\xbf{"task_id" : "a", "task_type" : "t", "priority" : "high"}',
+        b'{"task_id":"a","task_type":"t","priority":"high"}{"task_id":"b"}',
+        b'{"args":{"p":"\\"task_id\\":\\"quoted\\""},"task_id":"a","task_type":"t","priority":"high","x":"cut off',
+    ],
+)
+def test_the_identity_of_what_is_no_json_is_salvaged_where_it_stands_whole(payload: bytes) -> None:
+    assert salvage_identity(payload) == ("a", "t", "high")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"task_id":"a\xff"}',
+        b'{"task_id":"a\x00b"}',
+        b'{"task_id":"cut off',
+        b'{"args":{"task_id":"inner","x":NaN}}',
+        b'[{"task_id":"a"}, NaN]',
+        b'{"task_id":"\\ud800"}',
+        b'}{"task_id":"a"}',
+    ],
+)
+def test_no_identity_is_made_up(payload: bytes) -> None:
+    assert salvage_identity(payload) == (None, "unknown", "normal")
