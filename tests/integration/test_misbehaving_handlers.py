@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from aworker.config import ResultsConfig, WorkerConfig
 from tests.queue_scripts import NORMAL, QueueScripts, task
@@ -111,3 +112,24 @@ async def test_a_handler_that_ends_badly_costs_its_own_task_only(
     assert (record["status"], record["data"]["error_type"]) == ("error", error_type)
     assert queue.dead() == [task("bad", task_type="bad")]
     assert queue.left_behind() == ["aworker:dead", "aworker:dead_bytes"]
+
+
+async def test_foreign_text_cannot_begin_a_line_of_the_log(queue: QueueScripts, redis_url: str) -> None:
+    async def bad(args: dict[str, Any], context: Any) -> Any:
+        raise ValueError("first\r\nsecond\x1b[2J")
+
+    async def is_over() -> bool:
+        return bool(queue.client.xlen("aworker:dead"))
+
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), format="{message}")
+    queue.client.lpush(NORMAL, task("a\\nCompleted b", task_type="bad"))
+    try:
+        async with running_worker(config_of(redis_url), {"bad": bad}):
+            await eventually(is_over)
+    finally:
+        logger.remove(sink)
+
+    assert "Processing bad task a\\nCompleted b from normal queue\n" in lines
+    assert any(line.endswith(": ValueError: first\\r\\nsecond\\x1b[2J\n") for line in lines)
+    assert all(line.count("\n") == 1 for line in lines)
