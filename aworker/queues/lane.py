@@ -11,6 +11,7 @@ own place, so cutting it loses nothing.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -243,13 +244,14 @@ class Lane:
             commands.append(self._settle_command(writes))
         if asks:
             commands.append(self._claim_command(want, below))
+        sent_at = time.monotonic()
         replies = await self._answered(commands)
         self.round_trips += 1
         self.last_commit_at = asyncio.get_running_loop().time()
         if writes:
             self._settled(writes, replies[0])
         if asks:
-            self._claimed(replies[-1])
+            self._claimed(replies[-1], sent_at)
         return True
 
     def _take_writes(self) -> list[Write]:
@@ -354,7 +356,7 @@ class Lane:
             if write.then is not None:
                 write.then(bool(flag))
 
-    def _claimed(self, reply: list[Any]) -> None:
+    def _claimed(self, reply: list[Any], sent_at: float) -> None:
         config = self._live.value
         count, levels = reply[0], self.admission.levels
         for at in range(1, 1 + 6 * count, 6):
@@ -370,6 +372,7 @@ class Lane:
                 registered=registered,
                 duplicate_of="" if suspicion == b"none" else suspicion.decode(),
             )
+            lease.claimed_at = sent_at  # the reply may have waited for a process that was stopped
             try:
                 lease.task = decode_task(payload, config.worker.max_payload_bytes)
             except TaskInvalid as error:

@@ -92,6 +92,13 @@ class LeasedQueue:
             return f"it completed at {record.updated_at}"
         return None
 
+    async def holds(self, lease: Lease) -> bool:
+        """Say whether a lease still stands: one that was claimed so long ago that it may be another worker's by now."""
+        if lease.age_s < self._live.value.worker.lease_ttl_s / 2:
+            return True
+        (stands,) = await self.ask([("HEXISTS", self.keys.leases(self.worker_id), lease.lease_id)])
+        return bool(stands)
+
     def started(self, lease: Lease, task: Task) -> None:
         """Write that a handler starts: record, message and assignment."""
         started_at = rfc3339()

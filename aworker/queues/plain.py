@@ -97,6 +97,10 @@ class PlainQueue:
         """Never: without leases nothing tells what runs."""
         return None
 
+    async def holds(self, lease: Lease) -> bool:
+        """Always: what was popped is nobody else's."""
+        return True
+
     def started(self, lease: Lease, task: Task) -> None:
         """Write that a handler starts."""
         started_at = rfc3339()

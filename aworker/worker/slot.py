@@ -22,6 +22,8 @@ from aworker.queues.control import Control
 from aworker.task import Task
 
 CANCELLED = Failed(CANCELLED_TEXT, CANCELLED_TYPE)
+LOST = Returned("its lease was lost", counted=False)
+"""What a slot settles when the lease is gone: the fence refuses it, so it is written nowhere."""
 
 
 class Slot:
@@ -82,6 +84,9 @@ class Slot:
             if reason is not None:
                 self._drop(lease, task, reason)
                 return
+        if not await self._queue.holds(lease):
+            self._settle(lease, task, LOST, 0.0)
+            return
         run = Run(task, lease, handler)
         self._runs[lease.lease_id] = run
         logger.info(_line(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue"))
@@ -97,7 +102,7 @@ class Slot:
             del self._runs[lease.lease_id]
         elapsed_s = time.monotonic() - started_at
         if isinstance(outcome, Lost):
-            outcome = Returned("its lease was lost", counted=False)  # refused by the fence: written nowhere
+            outcome = LOST
         self._settle(lease, task, outcome, elapsed_s)
 
     def _settle(self, lease: Lease, task: Task, outcome: Outcome, elapsed_s: float) -> None:
