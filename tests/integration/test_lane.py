@@ -489,10 +489,13 @@ async def test_a_slot_that_is_cancelled_while_it_waits_gives_its_task_back(queue
                     for _ in range(index % 5):
                         await anyio.lowlevel.checkpoint()
                     scope.cancel()
-        # What a call had returned before it was cancelled is held; all the rest goes back.
-        await eventually(lambda: _value(len(queue.waiting()) + len(returned) == 30))
 
-        assert sorted(queue.leased()) == sorted(lease.payload for lease in returned)
+        # What a call had returned before it was cancelled is held; all the rest goes back, once no claim is in flight.
+        async def is_settled() -> bool:
+            held = sorted(lease.payload for lease in returned)
+            return len(queue.waiting()) + len(returned) == 30 and sorted(queue.leased()) == held
+
+        await eventually(is_settled)
         assert lane.active.keys() == {lease.lease_id for lease in returned}
 
 
