@@ -130,6 +130,9 @@ class Link:
         """
         connection = self._connection
         try:
+            if connection.is_connected and connection._reader is not None and connection._reader.at_eof():
+                # Closed by the server while it was idle: nothing is lost and nothing new is wrong.
+                await self.close()
             if not connection.is_connected:
                 await connection.connect()  # type: ignore[no-untyped-call]
                 self.connects += 1
@@ -182,6 +185,18 @@ class SideLink:
 
         Raises ResponseError for an error reply that waiting does not mend.
         """
+        replies = await self._answered(commands)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return replies
+
+    async def lengths(self, names: Sequence[str]) -> list[int]:
+        """Return the lengths of lists; a key that is no list holds no task."""
+        replies = await self._answered([("LLEN", name) for name in names])
+        return [0 if isinstance(reply, BaseException) else int(reply) for reply in replies]
+
+    async def _answered(self, commands: Sequence[Command]) -> list[Any]:
         backoff = Backoff()
         while True:
             try:
@@ -190,7 +205,6 @@ class SideLink:
                 for reply in replies:
                     if isinstance(reply, BaseException):
                         raise_if_unavailable(reply)
-                        raise reply
                 self._health.up()
                 return replies
             except QueueUnavailable as error:

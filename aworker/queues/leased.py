@@ -209,16 +209,16 @@ class LeasedQueue:
     async def lengths(self) -> dict[str, int]:
         """Return each level's length by label, and ``leased``, ``delayed`` and ``dead``."""
         levels = self._live.value.queues
-        replies = await self.ask(
+        lengths = await self._side.lengths([queue.name for queue in levels])
+        others = await self.ask(
             [
-                *(("LLEN", queue.name) for queue in levels),
                 ("HLEN", self.keys.leases(self.worker_id)),
                 ("ZCARD", self.keys.delayed),
                 ("XLEN", self.keys.dead),
             ]
         )
         names = [*(queue.label for queue in levels), "leased", "delayed", "dead"]
-        return dict(zip(names, replies, strict=True))
+        return dict(zip(names, [*lengths, *others], strict=True))
 
     def drain(self) -> None:
         """Claim nothing more."""

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha1
 from typing import Any
 
 import anyio
@@ -21,13 +22,14 @@ from aworker.errors import QueueUnavailable, TaskInvalid
 from aworker.lease import Lease
 from aworker.outcome import Outcome
 from aworker.queues import records
-from aworker.queues.connection import Backoff, Health, Link, SideLink, address_of, raise_if_unavailable
+from aworker.queues.connection import Backoff, Health, Link, SideLink, address_of
 from aworker.queues.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.queues.leased import FAST_S, FLUSH_TIMEOUT_S, Settled
 from aworker.queues.pausing import Pauses
 from aworker.queues.settlement import settlement
 from aworker.task import Task, decode_task
 
+COUNTS_KEPT = 1_000
 UNBLOCK_TRIES = 3
 
 Command = tuple[Any, ...]
@@ -54,6 +56,10 @@ class PlainQueue:
         self._taken = 0
         self.round_trips = 0
         """Pops and writes answered so far."""
+        self._delayed: dict[int, tuple[asyncio.TimerHandle, Lease]] = {}
+        """Tasks that wait to be put back, by this process's number for them: a crash loses them."""
+        self._deliveries: dict[bytes, int] = {}
+        """How often a payload that was put back had been handed out; other workers count anew."""
         self._draining = False
         self._found_nothing = False
         self._pauses = Pauses()
@@ -77,8 +83,7 @@ class PlainQueue:
                         continue
                     (reply,) = await link.call([("BRPOP", *names, self._live.value.worker.block_timeout_s)])
                     if isinstance(reply, BaseException):
-                        raise_if_unavailable(reply)
-                        raise reply
+                        raise QueueUnavailable(f"it refuses a pop: {reply}")
                 except QueueUnavailable as error:
                     self.health.down(str(error))
                     await backoff.wait()
@@ -124,7 +129,15 @@ class PlainQueue:
             self._write(("XADD", self.keys.dead, "MAXLEN", "~", limit, "*", *fields))
             self._write(("INCRBY", self.keys.dead_bytes, len(lease.payload)))
         elif plan.kind in ("back", "delay"):
-            self._write(("RPUSH", lease.queue, lease.payload))
+            if plan.counted:
+                if len(self._deliveries) >= COUNTS_KEPT:
+                    self._deliveries.clear()  # most are of tasks that other workers have taken since
+                self._deliveries[sha1(lease.payload).digest()] = lease.delivery
+            timer = asyncio.get_running_loop().call_later(plan.delay_ms / 1000, self._put_back, lease)
+            self._delayed[lease.lease_id] = timer, lease
+            if self._draining or plan.kind == "back":
+                timer.cancel()
+                self._put_back(lease)
         if plan.task_id:
             self._store(plan.task_id, plan.record)
             self._write(("DEL", ASSIGNMENT_PREFIX + plan.task_id))
@@ -142,20 +155,21 @@ class PlainQueue:
     async def lengths(self) -> dict[str, int]:
         """Return each level's length by label, and ``leased``, ``delayed`` and ``dead``."""
         levels = self._live.value.queues
-        replies = await self.ask([*(("LLEN", queue.name) for queue in levels), ("XLEN", self.keys.dead)])
+        lengths = await self._side.lengths([queue.name for queue in levels])
+        (dead,) = await self.ask([("XLEN", self.keys.dead)])
         return {
-            **dict(zip((queue.label for queue in levels), replies, strict=False)),
+            **dict(zip((queue.label for queue in levels), lengths, strict=True)),
             "leased": len(self.active),
-            "delayed": 0,
-            "dead": replies[-1],
+            "delayed": len(self._delayed),
+            "dead": dead,
         }
 
     async def look_for_idleness(self) -> None:
         """Ask whether every list is empty or paused, for `is_idle`."""
         queues = self._live.value.queues
-        replies = await self.ask([("LLEN", queue.name) for queue in queues])
+        lengths = await self._side.lengths([queue.name for queue in queues])
         self._found_nothing = not any(
-            length for queue, length in zip(queues, replies, strict=True) if queue.name not in self._pauses.queues
+            length for queue, length in zip(queues, lengths, strict=True) if queue.name not in self._pauses.queues
         )
 
     @property
@@ -164,8 +178,11 @@ class PlainQueue:
         return self._found_nothing and not self.active and not self._writes
 
     def drain(self) -> None:
-        """Pop nothing more."""
+        """Pop nothing more; what is delayed goes back at once, for other workers."""
         self._draining = True
+        for timer, lease in list(self._delayed.values()):
+            timer.cancel()
+            self._put_back(lease)
         self._resumed.set()
 
     async def unblock(self) -> None:
@@ -231,13 +248,20 @@ class PlainQueue:
     def _lease(self, name: str, payload: bytes) -> Lease:
         index, queue = next((i, q) for i, q in enumerate(self._live.value.queues) if q.name == name)
         self._taken += 1
-        lease = Lease(self._taken, payload, queue=name, label=queue.label, level=index)
+        delivery = 1
+        if self._deliveries:
+            delivery += self._deliveries.pop(sha1(payload).digest(), 0)
+        lease = Lease(self._taken, payload, queue=name, label=queue.label, level=index, delivery=delivery)
         try:
             lease.task = decode_task(payload, self._live.value.worker.max_payload_bytes)
         except TaskInvalid as error:
             lease.task = error
         self.active[lease.lease_id] = lease
         return lease
+
+    def _put_back(self, lease: Lease) -> None:
+        del self._delayed[lease.lease_id]
+        self._write(("RPUSH", lease.queue, lease.payload))
 
     def _store(self, task_id: str, record: bytes) -> None:
         self._write(("SET", RESULT_PREFIX + task_id, record, "EX", self._live.value.results.ttl_s))

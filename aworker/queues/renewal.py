@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from aworker.config import LiveConfig
@@ -103,12 +103,16 @@ class Renewer:
             raise QueueUnavailable(str(error) or type(error).__name__) from None
 
     def lengths(self, names: list[str]) -> list[int]:
-        """Return the lists' lengths. Raises QueueUnavailable."""
+        """Return the lists' lengths; a key that is no list holds no task. Raises QueueUnavailable."""
         try:
             with self._client.pipeline(transaction=False) as pipeline:
                 for name in names:
                     pipeline.llen(name)
-                return [int(length) for length in pipeline.execute()]
+                replies = pipeline.execute(raise_on_error=False)
+            for reply in replies:
+                if isinstance(reply, RedisError) and not isinstance(reply, ResponseError):
+                    raise reply
+            return [0 if isinstance(reply, ResponseError) else int(reply) for reply in replies]
         except (RedisError, OSError) as error:
             raise QueueUnavailable(str(error) or type(error).__name__) from None
 
