@@ -41,12 +41,14 @@ BACKOFF_LONGEST_S = 300.0
 class Run:
     """One task being executed; `stop` ends it with an outcome of its own."""
 
-    __slots__ = ("_scope", "handler", "is_stopped", "lease", "stopped_with", "task")
+    __slots__ = ("_scope", "handler", "is_stopped", "lease", "owner", "stopped_with", "task")
 
     def __init__(self, task: Task, lease: Lease, handler: Handler) -> None:
         self.task = task
         self.lease = lease
         self.handler = handler
+        self.owner: asyncio.Task[Any] | None = None
+        """The loop's task that runs the handler, once it does."""
         self.stopped_with: Outcome | None = None
         self.is_stopped = False
         self._scope = anyio.CancelScope()
@@ -75,6 +77,7 @@ class Executor:
     async def execute(self, run: Run, progress: ProgressSink) -> Outcome:
         """Run a handler to its end, its timeout or its stop, and return the outcome."""
         task, handler = run.task, run.handler
+        run.owner = asyncio.current_task()
         timeout_s = self._timeout_s(handler)
         timer: asyncio.TimerHandle | None = None
         if timeout_s:
@@ -91,7 +94,9 @@ class Executor:
         finally:
             if timer is not None:
                 timer.cancel()
-        if run.stopped_with is not None and (run.scope.cancelled_caught or isinstance(run.stopped_with, Lost)):
+        # A result that came in spite of a stop counts only where the task would have to run again for it.
+        keeps = isinstance(run.stopped_with, Returned) and not run.scope.cancelled_caught
+        if run.stopped_with is not None and not keeps:
             outcome = run.stopped_with
         return self._retried(run, outcome)
 

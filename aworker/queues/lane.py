@@ -221,6 +221,11 @@ class Lane:
         for bell in self._bells:
             await bell.link.close()
 
+    def last_command(self, writes: list[Write]) -> tuple[Any, ...]:
+        """Return a settle for another connection to send; the lane must send nothing after it."""
+        self._number += 1
+        return self._settle_command(writes)
+
     # The commit.
 
     async def _commit(self) -> bool:

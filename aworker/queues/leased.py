@@ -229,6 +229,21 @@ class LeasedQueue:
         self._side.link.drop()
         await self.lane.drop()
 
+    async def leave(self) -> None:
+        """Write what is left to write, and take this worker's own keys away; bounded in time."""
+        with anyio.move_on_after(FLUSH_TIMEOUT_S) as scope:
+            await self.lane.flushed()
+        if scope.cancelled_caught:
+            logger.warning("Redis did not take the last outcomes in time; their tasks will be reclaimed")
+        await _leave(self)
+
+    def give_back_command(self, leases: list[Lease]) -> tuple[Any, ...]:
+        """Return the command that puts tasks back uncounted, for a process whose loop cannot do it any more."""
+        config = self._live.value
+        outcome = Returned("released: its worker ends", counted=False)
+        plans = [(lease, settlement(config, self.worker_id, lease, outcome, 0.0)) for lease in leases]
+        return self.lane.last_command([self._write(lease, plan, None) for lease, plan in plans])
+
     # Within.
 
     async def _transition(self, command: tuple[Any, ...]) -> Any:
@@ -339,11 +354,7 @@ async def open_leased_queue(
                 yield queue
                 with anyio.move_on_after(live.value.results.repeat_fast_after_s + 1):
                     await queue._repeats_gone.wait()
-                with anyio.move_on_after(FLUSH_TIMEOUT_S) as scope:
-                    await queue.lane.flushed()
-                if scope.cancelled_caught:
-                    logger.warning("Redis did not take the last outcomes in time; their tasks will be reclaimed")
-                await _leave(queue)
+                await queue.leave()
             finally:
                 group.cancel_scope.cancel()
     finally:

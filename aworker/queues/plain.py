@@ -240,6 +240,12 @@ class PlainQueue:
         self._wake.set()
         await self._written.wait()
 
+    async def leave(self) -> None:
+        """Write what is left to write, and take this worker's heartbeat away; bounded in time."""
+        with anyio.move_on_after(FLUSH_TIMEOUT_S):
+            await self.flushed()
+            await self.ask([("DEL", HEARTBEAT_PREFIX + self.worker_id)])
+
     async def close(self) -> None:
         """Close every connection."""
         for link in (*self._free, self._side.link, self._writer):
@@ -286,9 +292,7 @@ async def open_plain_queue(live: LiveConfig, worker_id: str) -> AsyncIterator[Pl
             group.start_soon(queue.run)
             try:
                 yield queue
-                with anyio.move_on_after(FLUSH_TIMEOUT_S):
-                    await queue.flushed()
-                    await queue.ask([("DEL", HEARTBEAT_PREFIX + worker_id)])
+                await queue.leave()
             finally:
                 group.cancel_scope.cancel()
     finally:

@@ -72,14 +72,10 @@ class Renewer:
             ],
         )
         try:
-            try:
-                reply = self._client.execute_command(*command)
-            except NoScriptError:
-                self._client.execute_command("SCRIPT", "LOAD", scripts.RENEW.text)
-                reply = self._client.execute_command(*command)
-        except (RedisError, OSError) as error:
+            reply = self.send(command)
+        except QueueUnavailable:
             self._is_cut = True
-            raise QueueUnavailable(str(error) or type(error).__name__) from None
+            raise
         heard_at = time.monotonic()
         if self._is_cut:
             self._is_cut = False
@@ -93,6 +89,18 @@ class Renewer:
             connects=self._connects,
             heard_at=heard_at,
         )
+
+    def send(self, command: tuple[Any, ...]) -> Any:
+        """Send one script's command and return its reply. Raises QueueUnavailable."""
+        try:
+            try:
+                return self._client.execute_command(*command)
+            except NoScriptError:
+                for script in scripts.ALL:
+                    self._client.execute_command("SCRIPT", "LOAD", script.text)
+                return self._client.execute_command(*command)
+        except (RedisError, OSError) as error:
+            raise QueueUnavailable(str(error) or type(error).__name__) from None
 
     def beat(self, heartbeat: bytes) -> None:
         """Publish a heartbeat without leases, by plain commands. Raises QueueUnavailable."""

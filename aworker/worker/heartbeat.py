@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import msgspec
@@ -22,7 +22,9 @@ from loguru import logger
 from aworker.clock import rfc3339
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
+from aworker.execution.executor import Run
 from aworker.queues import Queue
+from aworker.queues.leased import LeasedQueue
 from aworker.queues.renewal import Renewal, Renewer
 from aworker.task import Task
 
@@ -39,12 +41,14 @@ class Heartbeat:
         self,
         live: LiveConfig,
         queue: Queue,
+        runs: Mapping[int, Run],
         *,
         on_renewal: Callable[[Renewal], None],
         on_cut: Callable[[], None],
     ) -> None:
         self._live = live
         self._queue = queue
+        self._runs = runs
         self._on_renewal = on_renewal
         self._on_cut = on_cut
         self._loop = asyncio.get_running_loop()
@@ -135,6 +139,23 @@ class Heartbeat:
         except RuntimeError:
             self._stop.set()  # the loop is closed: the process is ending
 
+    def _give_back_neighbours(self) -> None:
+        # The task whose handler holds the loop is left to be reclaimed, which counts; the others are not to blame.
+        current = asyncio.current_task(self._loop)
+        blocker = next((run.lease for run in list(self._runs.values()) if run.owner is current), None)
+        if current is None or blocker is None or not isinstance(self._queue, LeasedQueue):
+            return
+        active = self._queue.active
+        neighbours = [active[lease_id] for lease_id in sorted(active, reverse=True) if lease_id != blocker.lease_id]
+        if not neighbours:
+            return
+        try:
+            self._renewer.send(self._queue.give_back_command(neighbours))
+        except QueueUnavailable as error:
+            logger.warning(f"Its other tasks could not be put back, they will be reclaimed: {error}")
+        else:
+            logger.warning(f"Lease {blocker.lease_id} blocks the loop; {len(neighbours)} other tasks are put back")
+
     def _end_process(self, stalled_s: float) -> NoReturn:
         frames = sys._current_frames()
         names = {thread.ident: thread.name for thread in threading.enumerate()}
@@ -146,5 +167,6 @@ class Heartbeat:
             f"The event loop is blocked for {stalled_s:.1f} s, longer than worker.max_stall_s; "
             f"the process ends and its tasks go to other workers. Stacks:\n{stacks}"
         )
+        self._give_back_neighbours()
         sys.stderr.flush()
         os._exit(STALLED_EXIT_CODE)

@@ -12,10 +12,11 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -43,6 +44,8 @@ from aworker.worker.slot import CANCELLED, Slot
 TICK_S = 0.25
 LOOK_TIMEOUT_S = 5.0
 OLDEST_SERVER = (7, 0)
+STUBBORN_S = 3.0
+RELEASED = Returned("released: its worker drains", counted=False)
 
 
 def new_worker_id() -> str:
@@ -132,6 +135,7 @@ class Supervisor:
             heartbeat = Heartbeat(
                 self._live,
                 queue,
+                self._runs,
                 on_renewal=reaper.hear if reaper else lambda renewal: None,
                 on_cut=drop_connections,
             )
@@ -246,7 +250,24 @@ class Supervisor:
         with anyio.move_on_after(self._live.value.worker.drain_timeout_s):
             await self._hurry.wait()
         for lease_id in sorted(self._runs, reverse=True):
-            self._runs[lease_id].stop(Returned("released: its worker drains", counted=False))
+            self._runs[lease_id].stop(RELEASED)
+        with anyio.move_on_after(self._live.value.pool.stop_grace_s + STUBBORN_S):
+            while self._runs:  # noqa: ASYNC110 - a slot tells nobody that its run has ended
+                await anyio.sleep(0.05)
+            return
+        await self._end_process(queue)
+
+    async def _end_process(self, queue: Queue) -> NoReturn:
+        # A handler that catches its cancellation and goes on would hold the process up for ever.
+        for run in self._runs.values():
+            logger.error(
+                f"{run.task.task_type} task {run.task.task_id} does not stop when it is cancelled; "
+                "it is put back and the process ends"
+            )
+            queue.settle(run.lease, RELEASED, 0.0)
+        await queue.leave()
+        sys.stderr.flush()
+        os._exit(0)
 
     async def _drain_when_idle(self, queue: Queue) -> None:
         idle_before = False

@@ -176,3 +176,16 @@ async def test_declined_requests_are_not_retried() -> None:
         raise RequestDeclined("no bars")
 
     assert isinstance(await ended(run_of(decline), retries=5), Failed)
+
+
+async def test_a_result_given_in_spite_of_a_timeout_does_not_count() -> None:
+    async def stubborn(args: dict[str, Any], context: Context) -> Any:
+        try:
+            await anyio.sleep_forever()
+        except asyncio.CancelledError:
+            return {"swallowed": True}
+
+    outcome = await ended(run_of(stubborn), timeout_s=0.05)
+
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == "HandlerTimedOut"
