@@ -69,15 +69,14 @@ def finishers(site: Site, task_ids: list[str]) -> Counter[str]:
     found: Counter[str] = Counter()
     for record in read_stored(site.folder):
         if record.task_id in task_ids and record.status in ("completed", "error"):
-            worker_id = record.data.get("worker_id", "")
-            name = next((name for mark, name in names.items() if mark in worker_id), worker_id or "?")
+            name = next((name for mark, name in names.items() if mark in record.worker_id), record.worker_id)
             found[f"{record.status} by {name}"] += 1
     return found
 
 
 def events(worker: WorkerProcess, *, after: int = 0) -> list[str]:
-    """Return a worker's log lines from an offset on, but for those of every task and of the queues' lengths."""
-    daily = ("Processing ", "Completed ", "[QUEUE STATUS]")
+    """Return a worker's log lines from an offset on, but for those of every task, of lengths and of children."""
+    daily = ("Processing ", "Completed ", "INFO     [")
     lines = worker.log.read_bytes()[after:].decode().splitlines()
     return [line for line in lines if not any(word in line for word in daily)]
 
@@ -117,7 +116,7 @@ async def kill(site: Site) -> None:
 
 
 async def block(site: Site) -> None:
-    """A handler that blocks the loop for 60 s, then one that blocks it for ever."""
+    """A handler that blocks the loop for 60 s, another worker idle."""
     first = await start(site)
     (task,) = site.push("blocks_60_s", task_type="blocks", sleep_s=60)
     await started(site, first, [task])
@@ -126,7 +125,7 @@ async def block(site: Site) -> None:
     (begun,), (end,) = site.effects("start"), site.effects("end")
     show(
         "block",
-        f"the loop blocked for {end.at - begun.at:.1f} s, a second worker idle: {counted(deliveries(site, [task]))} "
+        f"the loop blocked for {end.at - begun.at:.1f} s, a second worker idle: {len(site.effects('start'))} "
         f"delivery; {counted(finishers(site, [task]))}",
     )
 
@@ -144,11 +143,15 @@ async def stall(site: Site) -> None:
         code = worker.process.poll()
         if code is not None:
             show("stall", f"worker {number} ended with exit code {code}; the end of its log:")
-            for line in worker.log.read_text().splitlines()[-12:]:
+            lines = worker.log.read_text().rstrip().splitlines()
+            blocked = next(index for index, line in enumerate(lines) if " CRITICAL " in line)
+            for line in [lines[blocked], "  ..", *lines[-4:]]:
                 show("stall", f"  {line}")
     begun = counted(deliveries(site, neighbours), "x")
     show("stall", f"its neighbours: {counted(finishers(site, neighbours))}; begun {begun}")
-    show("stall", f"the task itself: {counted(deliveries(site, [task]), 'x')}; {(site.record(task) or {})['data']}")
+    show(
+        "stall", f"the task itself: begun {counted(deliveries(site, [task]), 'x')}; {(site.record(task) or {})['data']}"
+    )
 
 
 async def freeze(site: Site) -> None:
@@ -260,9 +263,10 @@ async def poison(site: Site) -> None:
     await site.until(lambda: set(site.ends()) == {task, *neighbours})
     for line in events(worker):
         show("poison", f"  {line}")
+    begun = sum(effect.task_id == task for effect in site.effects("start"))
     show(
         "poison",
-        f"{counted(deliveries(site, [task]))} deliveries, then the dead letters; neighbours "
+        f"{begun} deliveries, then the dead letters; neighbours "
         f"{counted(finishers(site, neighbours))}, begun {counted(deliveries(site, neighbours), 'x')}",
     )
     command = [sys.executable, "-m", "aworker", "dead", "list", "--json", "--redis-url", site.server.url]

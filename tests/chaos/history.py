@@ -47,6 +47,7 @@ class Stored(NamedTuple):
     task_id: str
     status: str
     data: dict[str, Any]
+    worker_id: str
 
 
 class Report(NamedTuple):
@@ -70,7 +71,7 @@ def read_stored(folder: Path) -> list[Stored]:
         for command in _commands(file.read_bytes()):
             if command[0].upper() == b"SET" and command[1].startswith(b"task_result:"):
                 record = json.loads(command[2])
-                stored.append(Stored(record["task_id"], record["status"], record["data"]))
+                stored.append(Stored(record["task_id"], record["status"], record["data"], record["worker_id"]))
     return stored
 
 
