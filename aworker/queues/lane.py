@@ -356,8 +356,10 @@ class Lane:
             if lease is not None:
                 if write.is_final:
                     self.active.pop(lease.lease_id, None)
-                if not flag:
+                if not flag and not lease.lost:
                     lease.lose()
+                    # The worker may have been taken for dead, and its other leases with this one.
+                    self.audit()
             if write.then is not None:
                 write.then(bool(flag))
 

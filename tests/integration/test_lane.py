@@ -251,6 +251,19 @@ async def test_a_lease_that_is_gone_stops_its_handler_and_writes_nothing(queue: 
     assert queue.leased("w2") == [task("a")]
 
 
+async def test_the_first_refused_write_stops_the_handlers_beside_it(queue: QueueScripts, redis_url: str) -> None:
+    queue.client.lpush(NORMAL, task("a"), task("b"))
+    async with lane_of(settings_of(redis_url)) as lane:
+        ended, running = await claim_many(lane, 2)
+        stopped: list[bool] = []
+        running.on_lost = lambda: stopped.append(True)
+        queue.reclaim("w2", now_ms=queue.client.time()[0] * 1000 + 60_000)
+
+        assert not await settled(lane, ended)
+
+        await eventually(lambda: _value(stopped))
+
+
 async def test_the_first_refused_write_stops_the_handler(queue: QueueScripts, redis_url: str) -> None:
     queue.client.lpush(NORMAL, task("a"))
     async with lane_of(settings_of(redis_url)) as lane:
