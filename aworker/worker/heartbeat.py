@@ -83,11 +83,16 @@ class Heartbeat:
     def _run(self) -> None:
         renewed_at = time.monotonic()
         beat_at = float("-inf")
+        suspected_at = float("-inf")
         while not self._stop.is_set():
             config = self._live.value
             now = time.monotonic()
-            if config.worker.max_stall_s and now - self._ticked_at > config.worker.max_stall_s:
-                self._end_process(now - self._ticked_at)
+            ticked_at = self._ticked_at
+            if config.worker.max_stall_s and now - ticked_at > config.worker.max_stall_s:
+                # Seen twice: where the whole process was stopped, the loop has a round in which to turn again.
+                if suspected_at == ticked_at:
+                    self._end_process(now - ticked_at)
+                suspected_at = ticked_at
             beats = self._ready and now - beat_at >= BEAT_INTERVAL_S
             try:
                 text = self._text() if beats else b""

@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -87,6 +88,22 @@ async def test_a_loop_that_is_blocked_too_long_ends_the_process_and_frees_its_ta
     assert "longer than worker.max_stall_s" in log
     assert "in blocks" in log
     await site.until(lambda: site.effects("start", heir))
+
+
+async def test_a_process_that_was_stopped_longer_than_a_loop_may_block_goes_on(site: Site) -> None:
+    workers = [await site.worker(max_stall_s=1.0) for _ in range(3)]
+
+    # Whether its loop or its heartbeat wakes up first is chance.
+    for turn in range(3):
+        for worker in workers:
+            worker.send(signal.SIGSTOP)
+        await anyio.sleep(1.5)
+        for worker in workers:
+            worker.send(signal.SIGCONT)
+        tasks = site.push(*(f"work_{turn}_{index}" for index in range(12)), sleep_s=0.2)
+        await site.until(partial(site.completed, tasks))
+
+    assert [worker.process.poll() for worker in workers] == [None] * 3
 
 
 async def test_a_drained_worker_gives_back_what_it_runs_and_leaves_nothing(site: Site) -> None:
