@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -286,9 +286,20 @@ def _explain(error: msgspec.ValidationError, raw: dict[str, Any]) -> str:
             value = value[int(name)]
         elif isinstance(value, dict):
             value = value.get(name)
+    if message.startswith("Invalid enum value"):
+        message = f"one of {_values_allowed(path.rpartition('.')[2])}"
     rule = message.replace("Expected ", "").replace(", got", ", is")
     shown = "***" if path.endswith("url") else repr(value)
     return f"{path or 'the file'} must be {rule}, was {shown}; correct it"
+
+
+def _values_allowed(field: str) -> str:
+    for struct in globals().values():
+        if isinstance(struct, type) and issubclass(struct, msgspec.Struct) and field in struct.__struct_fields__:
+            values = get_args(get_type_hints(struct)[field])
+            if values:
+                return ", ".join(map(repr, values))
+    return "the values that the shipped file names"
 
 
 def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
@@ -313,7 +324,13 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
         (worker.max_deliveries >= 1, "worker.max_deliveries", ">= 1", worker.max_deliveries, "use 3"),
         (worker.max_per_user >= 0, "worker.max_per_user", ">= 0", worker.max_per_user, "0 means no limit"),
         (worker.max_stall_s >= 0, "worker.max_stall_s", ">= 0", worker.max_stall_s, "0 means never"),
-        (worker.max_payload_bytes >= 256, "worker.max_payload_bytes", ">= 256", worker.max_payload_bytes, "1048576"),
+        (
+            worker.max_payload_bytes >= 256,
+            "worker.max_payload_bytes",
+            ">= 256",
+            worker.max_payload_bytes,
+            "use 1048576",
+        ),
         (pool.processes >= 0, "pool.processes", ">= 0", pool.processes, "0 means one per core"),
         (pool.max_tasks_per_child >= 0, "pool.max_tasks_per_child", ">= 0", pool.max_tasks_per_child, "0: never"),
         (
@@ -325,7 +342,7 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
         ),
         (pool.stop_grace_s >= 0, "pool.stop_grace_s", ">= 0", pool.stop_grace_s, "use 1"),
         (results.ttl_s >= 1, "results.ttl_s", ">= 1", results.ttl_s, "use 86400"),
-        (results.repeat_fast_after_s >= 0, "results.repeat_fast_after_s", ">= 0", results.repeat_fast_after_s, "1"),
+        (results.repeat_fast_after_s >= 0, "results.repeat_fast_after_s", ">= 0", results.repeat_fast_after_s, "use 1"),
         (results.max_bytes >= 1024, "results.max_bytes", ">= 1024", results.max_bytes, "use 8388608"),
         (config.dead_letters.max_entries >= 1, "dead_letters.max_entries", ">= 1", config.dead_letters.max_entries, ""),
         (config.dead_letters.max_bytes >= 1024, "dead_letters.max_bytes", ">= 1024", config.dead_letters.max_bytes, ""),

@@ -144,6 +144,8 @@ def _explain(error: msgspec.MsgspecError, payload: bytes) -> str:
     field = path.rstrip("`").lstrip(".") or "payload"
     if message.startswith("Object missing required field"):
         return f"{message.split('`')[1]} must be a non-empty string, was missing; every task needs it"
+    if message == "Number out of range":
+        message = "a number that a double can hold"
     rule = message.removeprefix("Expected ").partition(", got ")[0].replace("`", "")
     return f"{field} must be {rule}, was {_value_at(field, payload)}; correct the producer"
 

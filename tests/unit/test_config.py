@@ -52,7 +52,11 @@ def test_a_text_field_takes_the_environments_value_as_it_stands() -> None:
         ("[[queues]]\nname='a'\nlabel='x'\n[[queues]]\nname='a'\nlabel='y'", "queues.name must be different"),
         ("[[queues]]\nname='a\"'\nlabel='x'", r"queues\[0\].name must be printable"),
         ("[tasks.backtest]\ntimeout_s = -1", "tasks.backtest.timeout_s must be >= 0, was -1"),
-        ("[worker]\ndelivery = 'never'", "worker.delivery must be"),
+        ("[worker]\ndelivery = 'never'", "worker.delivery must be one of 'leased', 'at-most-once', was 'never'"),
+        (
+            "[[queues]]\nname = 'a'\nlabel = 'a'\ntake_from = 'up'",
+            r"queues\[0\].take_from must be one of 'auto', 'left', 'right'",
+        ),
         ("= 3", "the file must be TOML"),
         ("worker = 3", "worker must be `object`"),
     ],

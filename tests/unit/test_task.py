@@ -59,7 +59,7 @@ def test_a_key_inside_args_does_not_stand_for_the_top_level_one() -> None:
         (b'{"task_id":"a","task_type":"t","x":' + b"[" * 100_000, "payload must"),
         (b'{"task_id":"a\x00","task_type":"t"}', "payload must be one JSON object"),
         (b'{"task_id":"a","task_type":"t","x":"\xff"}', "payload must be UTF-8, was not at byte 36"),
-        (b'{"task_id":"a","task_type":"t","args":{"x":1e999}}', "out of range"),
+        (b'{"task_id":"a","task_type":"t","args":{"x":1e999}}', "a number that a double can hold"),
         (b'{"task_id":"\\ud800","task_type":"t"}', "payload must"),
         (b'{"task_id":"a","task_type":"t"}{}', "payload must be one JSON object"),
         (b'{"task_id":"a","task_type":"t","args":{"p":"' + b"x" * MOST + b'"}}', "payload must be <= 1048576 bytes"),
