@@ -320,7 +320,8 @@ def _pool_settings(config: Config, preload: tuple[str, ...]) -> PoolSettings:
 async def _check_server(queue: Queue, config: Config) -> None:
     (info,) = await queue.ask([("INFO",)])
     fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-    if fields.get("redis_mode") == "cluster":
+    # Redis says redis_mode:cluster as well, Valkey does not.
+    if fields.get("cluster_enabled") == "1":
         raise ConfigError(
             f"redis.url must be a single server, {queue.health.address} is a cluster; "
             "the fixed list names lie in different slots: use one server with replicas"

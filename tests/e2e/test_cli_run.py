@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from tests.e2e.commands import Here, aworker, eventually, running
+from tests.servers import Server
 
 AT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
 READY = "is ready:"
@@ -270,3 +271,12 @@ def test_a_server_that_cannot_start_ends_it_with_2_and_the_log(tmp_path: Path) -
     assert "the embedded server must start, did not" in ended.stderr
     assert "AOF" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_cluster_is_refused_in_words(tmp_path: Path) -> None:
+    with Server(tmp_path, "--cluster-enabled", "yes") as cluster:
+        refused = aworker("run", "--redis-url", cluster.url, cwd=tmp_path)
+
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("aworker: redis.url must be a single server")
+    assert "Traceback" not in refused.stderr
