@@ -129,7 +129,8 @@ def _show(found: Whereabouts) -> None:
 
     kind = f"{plain(found.task_type)} task" if found.task_type else "Task"
     words = {
-        "waiting": f"waits on the {found.queue} queue, {_count(found.before)} before it, made at {found.created_at}",
+        "waiting": f"waits on the {found.queue} queue, {_count(found.before)} before it"
+        + (f", made at {found.created_at}" if found.created_at else ""),
         "running": f"runs on {found.worker_id} since {found.since}"
         + (f", delivery {found.delivery}, from the {found.queue} queue" if found.queue else ""),
         "delayed": f"is delayed until {found.due_at} and goes back to the {found.queue} queue",

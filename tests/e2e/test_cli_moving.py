@@ -123,6 +123,14 @@ def test_why_follows_a_task_from_its_wait_to_its_end(
     assert unknown.returncode == 3
 
 
+def test_why_makes_up_no_instant_for_a_task_without_one(here: Here, redis_url: str, client: redis.Redis) -> None:
+    client.rpush("strategy_queue", '{"task_id":"bare","task_type":"echo"}')
+
+    waits = here("why", "bare", "--redis-url", redis_url)
+
+    assert waits.stdout.startswith("Echo task bare waits on the normal queue, none before it\n")
+
+
 def test_enqueue_follows_the_rules_of_the_configuration(
     here: Here, tmp_path: Path, redis_url: str, client: redis.Redis
 ) -> None:
