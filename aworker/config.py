@@ -74,7 +74,7 @@ class PoolConfig(Section, frozen=True):
     """Child processes; 0 = one per core."""
     max_tasks_per_child: int = 1_000
     max_child_memory_bytes: int = 2_147_483_648
-    stop_grace_s: float = 1.0
+    stop_grace_s: float = 0.5
 
 
 class ResultsConfig(Section, frozen=True):
@@ -340,7 +340,7 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
             pool.max_child_memory_bytes,
             "a child with its libraries needs that much",
         ),
-        (pool.stop_grace_s >= 0, "pool.stop_grace_s", ">= 0", pool.stop_grace_s, "use 1"),
+        (pool.stop_grace_s >= 0, "pool.stop_grace_s", ">= 0", pool.stop_grace_s, "use 0.5"),
         (results.ttl_s >= 1, "results.ttl_s", ">= 1", results.ttl_s, "use 86400"),
         (results.repeat_fast_after_s >= 0, "results.repeat_fast_after_s", ">= 0", results.repeat_fast_after_s, "use 1"),
         (results.max_bytes >= 1024, "results.max_bytes", ">= 1024", results.max_bytes, "use 8388608"),

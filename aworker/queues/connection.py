@@ -21,6 +21,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    NoPermissionError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -230,9 +231,16 @@ class Backoff:
 
 def raise_if_unavailable(error: BaseException) -> None:
     """Raise QueueUnavailable for an error reply that means "not now"; return for any other."""
-    if isinstance(error, (BusyLoadingError, ReadOnlyError, AuthenticationError, AuthorizationError)) or str(
-        error
-    ).startswith(_NOT_NOW):
+    if isinstance(
+        error,
+        (
+            BusyLoadingError,
+            ReadOnlyError,
+            AuthenticationError,
+            AuthorizationError,
+            NoPermissionError,
+        ),
+    ) or str(error).startswith(_NOT_NOW):
         raise QueueUnavailable(_in_words(error)) from None
 
 

@@ -64,7 +64,7 @@ class PoolSettings(msgspec.Struct, frozen=True):
 
     A child that is above three quarters of it after a call is replaced then.
     """
-    stop_grace_s: float = 1.0
+    stop_grace_s: float = 0.5
     """Time between the soft stop of a call and the kill of its child."""
     preload: tuple[str, ...] = ()
     """Modules that the fork server imports before it forks."""
