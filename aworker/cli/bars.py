@@ -109,7 +109,9 @@ def show(
 ) -> None:
     """Show the latest bars of a symbol, oldest first."""
     store = _store(config, path)
-    bars = store.load(symbol, timeframe, tail=count)
+    bars = next(store.load_latest([symbol], timeframe, count), None)
+    if bars is None:
+        raise store.no_bars([symbol], timeframe)
     from aworker.cli.show import open_console, print_json
     from aworker.trading.bars import COLUMNS, instant_text
 

@@ -95,10 +95,17 @@ def fresh_bars(
     now_s: float,
     max_age_s: float,
 ) -> Iterator[Bars]:
-    """Yield the latest bars of each symbol, enough for all of the programs; stale and empty symbols are left out."""
+    """Yield the latest bars of each symbol, enough for all of the programs; stale and empty symbols are left out.
+
+    No more is read than that, unless a rule such as obv stands on every bar there is.
+    """
     tails = [program.tail_bars for program in programs]
-    tail = None if None in tails else max(bars for bars in tails if bars is not None)
-    for bars in store.load_many(symbols, timeframe, tail=tail):
+    counts = [count for count in tails if count is not None]
+    if len(counts) == len(tails):
+        loaded = store.load_latest(symbols, timeframe, max(counts))
+    else:
+        loaded = store.load_many(symbols, timeframe)
+    for bars in loaded:
         if len(bars) and not (max_age_s > 0 and now_s - bars.timestamp[-1] > max_age_s):
             yield bars
 

@@ -81,14 +81,41 @@ def test_a_window_includes_both_ends_and_bars_before_it(tmp_path: Path) -> None:
     window = store.load("TEST", "1d", _day(10), _day(20))
     warm = store.load("TEST", "1d", _day(10), _day(20), before=4)
     whole = store.load("TEST", "1d", _day(10), _day(20), before=None)
-    tail = store.load("TEST", "1d", tail=3)
     after = store.load("TEST", "1d", _day(60), _day(70), before=5)
 
     assert window.timestamp[[0, -1]].tolist() == [_day(10), _day(20)]
     assert warm.timestamp[[0, -1]].tolist() == [_day(6), _day(20)]
     assert whole.timestamp[[0, -1]].tolist() == [_day(0), _day(20)]
-    assert tail.timestamp.tolist() == [_day(47), _day(48), _day(49)]
     assert after.timestamp.tolist() == [_day(place) for place in range(45, 50)]
+
+
+def test_the_latest_bars_are_the_end_of_all(tmp_path: Path) -> None:
+    markets = [random_bars(seed, length, f"S{length}") for seed, length in enumerate((3, 50, 1024, 1025, 2100))]
+    store = BarStore(store_of(tmp_path, *markets))
+
+    found = list(store.load_latest([*(bars.symbol for bars in markets), "NONE", "../S3"], "1d", 40))
+
+    assert [bars.symbol for bars in found] == [bars.symbol for bars in markets]
+    for written, read in zip(markets, found, strict=True):
+        for column in COLUMNS:
+            np.testing.assert_array_equal(getattr(read, column), getattr(written, column)[-40:])
+            assert getattr(read, column).dtype == (np.int64 if column == "timestamp" else np.float64)
+
+
+def test_of_the_latest_bars_no_more_is_read_than_holds_them(tmp_path: Path) -> None:
+    written = random_bars(1, 5_000)
+    store = BarStore(store_of(tmp_path, written))
+    file = tmp_path / "1d" / "TEST.parquet"
+    content = file.read_bytes()
+    # The last of five row groups begins after four fifths; what stands before is made junk.
+    junk = len(content) * 3 // 4
+    file.write_bytes(content[:4] + b"\xff" * (junk - 4) + content[junk:])
+
+    (latest,) = store.load_latest(["TEST"], "1d", 800)
+
+    np.testing.assert_array_equal(latest.close, written.close[-800:])
+    with pytest.raises(BarsInvalid):
+        store.load("TEST", "1d")
 
 
 def test_batched_large_and_single_reading_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +242,21 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(BarsInvalid, match=r"TEST\.parquet must be a table with the columns timestamp, open"):
         list(store.load_many(["GOOD", "TEST"], "1d"))
+    with pytest.raises(BarsInvalid, match=r"TEST\.parquet must be a table with the columns"):
+        list(BarStore(tmp_path).load_latest(["GOOD", "TEST"], "1d", 5))
     with pytest.raises(BarsInvalid, match=r"TEST\.parquet"):
         store.load("TEST", "1d")
+
+
+def test_a_file_whose_columns_are_text_is_named(tmp_path: Path) -> None:
+    store = BarStore(store_of(tmp_path, random_bars(1, 5)))
+    for name in ("A", "B"):
+        frame = pl.DataFrame({"timestamp": [1, 2]} | {name: ["1.0", "no"] for name in COLUMNS[1:]})
+        frame.write_parquet(tmp_path / "1d" / f"{name}.parquet")
+
+    for read in (store.load_many(["A", "B"], "1d"), store.load_latest(["A", "B"], "1d", 1)):
+        with pytest.raises(BarsInvalid, match=r"A\.parquet must be a table with the columns"):
+            list(read)
 
 
 def test_a_file_with_integer_prices_is_read_among_others(tmp_path: Path) -> None:
