@@ -125,15 +125,16 @@ def create(
     redis_url: RedisUrlOption = None,
 ) -> None:
     """Store a new strategy, from a file or from words."""
-    if (file is None) == (prompt is None):
-        raise typer.BadParameter("give a FILE or --prompt, one of the two")
+    _check_one_text(file, prompt)
     settings = configured(config, redis_url)
     if file is not None:
         text = read_text(file)
         draft = read_draft(text, file.stem)
     else:
         text = prompt or ""
-        draft = _understood(settings, text)
+        from aworker.trading.prompts import strategy_from_prompt
+
+        draft = _understood(settings, text, lambda: strategy_from_prompt(text))
     from uuid import uuid4
 
     task_id = f"cli_{uuid4().hex}"
@@ -149,8 +150,48 @@ def create(
 
 
 @program.command()
+def edit(
+    strategy_id: IdArgument,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The fields that change, the rules whole, or JSON")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="What changes, such as: set the stop to 8%")] = None,
+    version: Annotated[int | None, typer.Option("--version", help="Only if this is still the latest")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """Store the next version of a strategy, as its owner would; what is not spoken of stays."""
+    _check_one_text(file, prompt)
+    settings = configured(config, redis_url)
+    text = prompt or "" if file is None else read_text(file)
+    current = asked_of_store(settings, lambda store: store.get(strategy_id))
+    if version is not None and version != current.version:
+        from aworker.trading.store import StrategyChanged
+
+        raise StrategyChanged(
+            f"--version must be the latest of strategy {strategy_id}, {current.version}, was {version}; "
+            "look at what was changed and edit that"
+        )
+    draft = _edited(settings, text, current)
+    from uuid import uuid4
+
+    task_id = f"cli_{uuid4().hex}"
+    made = asked_of_store(
+        settings,
+        lambda store: store.edit(current, draft, user_id=current.user_id, prompt=text.strip(), task_id=task_id),
+    )
+    from aworker.cli.show import open_console, print_json
+
+    if as_json:
+        print_json(made)
+    else:
+        show_strategy(open_console(), made)
+
+
+@program.command()
 def schema() -> None:
-    """Print the JSON schema of a strategy: what `create` and `backtest` take as JSON."""
+    """Print the JSON schema of a strategy: what `create`, `edit` and `backtest` take as JSON."""
     from aworker.cli.show import print_json
     from aworker.trading.strategy import draft_schema
 
@@ -218,11 +259,26 @@ def _kept(config: Config, strategy_id: int) -> list[Strategy]:
     return asked_of_store(config, read)
 
 
-def _understood(config: Config, prompt: str) -> Draft:
-    from aworker.trading.prompts import PromptNotUnderstood, strategy_from_prompt
+def _check_one_text(file: Path | None, prompt: str | None) -> None:
+    if (file is None) == (prompt is None):
+        raise typer.BadParameter("give a FILE or --prompt, one of the two")
+
+
+def _edited(config: Config, text: str, current: Strategy) -> Draft:
+    from aworker.trading.prompts import edit_from_prompt
+    from aworker.trading.strategy import Draft, draft_from_json
+
+    if text.lstrip().startswith("{"):
+        return draft_from_json(text)
+    known = Draft(current.name, current.description, current.rules)
+    return _understood(config, text, lambda: edit_from_prompt(text, current.rules, current.name), known)
+
+
+def _understood(config: Config, prompt: str, read: Callable[[], Draft], current: Draft | None = None) -> Draft:
+    from aworker.trading.prompts import PromptNotUnderstood
 
     try:
-        return strategy_from_prompt(prompt)
+        return read()
     except PromptNotUnderstood:
         if not config.llm.base_url:
             raise
@@ -230,4 +286,6 @@ def _understood(config: Config, prompt: str) -> Draft:
 
     from aworker.trading.llm import LanguageModel
 
-    return anyio.run(LanguageModel(config.llm.base_url, config.llm.model, config.llm.api_key_env).draft, prompt)
+    return anyio.run(
+        LanguageModel(config.llm.base_url, config.llm.model, config.llm.api_key_env).draft, prompt, current
+    )

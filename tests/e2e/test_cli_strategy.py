@@ -83,6 +83,35 @@ def test_a_strategy_is_made_of_words_rules_or_json(here: Here, tmp_path: Path, r
     assert "  exit: rsi(close, 14) > 70\n" in shown.stdout
 
 
+def test_a_strategy_is_edited_by_words_fields_or_json(here: Here, tmp_path: Path, redis_url: str) -> None:
+    at = ("--redis-url", redis_url, "--json")
+    strategy_id = filled(redis_url, two_versions)
+    (tmp_path / "fields.txt").write_text("take_profit: 20%\n")
+    (tmp_path / "whole.json").write_text('{"name": "J", "description": "", "rules": {"entry": "close > open"}}')
+
+    words = json.loads(here("strategy", "edit", strategy_id, "--prompt", "add a 4% stop loss", *at).stdout)
+    fields = json.loads(here("strategy", "edit", strategy_id, "fields.txt", "--version", 3, *at).stdout)
+    late = here("strategy", "edit", strategy_id, "fields.txt", "--version", 3, *at)
+    whole = json.loads(here("strategy", "edit", strategy_id, "whole.json", *at).stdout)
+    unread = here("strategy", "edit", strategy_id, "--prompt", "make it better", *at)
+    unknown = here("strategy", "edit", 77, "--prompt", "add a 4% stop loss", *at)
+    neither = here("strategy", "edit", strategy_id, *at)
+    shown = here("strategy", "edit", strategy_id, "--prompt", "call it K", "--redis-url", redis_url)
+
+    assert (words["version"], words["user_id"], words["name"]) == (3, 7, "Deep dip")
+    assert words["rules"]["risk"] == {"stop_loss": 0.04}
+    assert fields["rules"]["risk"] == {"stop_loss": 0.04, "take_profit": 0.2}
+    assert fields["rules"]["entry"] == "rsi(close, 14) < 20"
+    assert late.returncode == 1
+    assert f"--version must be the latest of strategy {strategy_id}, 4, was 3" in late.stderr
+    assert (whole["version"], whole["name"], whole["rules"]["entry"]) == (5, "J", "close > open")
+    assert (unread.returncode, unread.stdout) == (1, "")
+    assert "prompt" in unread.stderr
+    assert "strategy_id must be that of a stored strategy, was 77" in unknown.stderr
+    assert neither.returncode == 2
+    assert f"Strategy {strategy_id}, version 6: K\n" in shown.stdout
+
+
 def test_rules_that_are_shown_can_be_stored_again(here: Here, tmp_path: Path, redis_url: str) -> None:
     at = ("--redis-url", redis_url)
     strategy_id = filled(redis_url, two_versions)
