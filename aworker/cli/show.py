@@ -103,7 +103,8 @@ def _show_backtest(console: Console, data: Mapping[str, Any]) -> None:
     start, end = [*summary.get("date_range", ()), "?", "?"][:2]
     console.print(
         f"Backtest of strategy {plain(data.get('strategy_id'))}, {plain(start)} to {plain(end)}, "
-        f"{plain(summary.get('symbols_processed', 0))} symbols, {plain(summary.get('total_instances', 0))} trades",
+        f"{_counted(summary.get('symbols_processed', 0), 'symbol')}, "
+        f"{_counted(summary.get('total_instances', 0), 'trade')}",
         style="bold",
         soft_wrap=True,
     )
@@ -125,7 +126,8 @@ def _show_backtest(console: Console, data: Mapping[str, Any]) -> None:
         console.print("\n".join(lines), style="green", soft_wrap=True)
     instances = data.get("instances") or []
     if instances:
-        console.print(f"The latest {min(TRADES_SHOWN, len(instances))} of {len(instances)} trades", style="bold")
+        shown = min(TRADES_SHOWN, len(instances))
+        console.print(f"The latest {shown} of {_counted(len(instances), 'trade')}", style="bold")
         console.print(Padding(_trades(instances[-TRADES_SHOWN:]), (0, 0, 0, 2), expand=False))
 
 
@@ -151,7 +153,7 @@ def _show_screening(console: Console, data: Mapping[str, Any]) -> None:
     ranking = data.get("ranked_results") or []
     console.print(
         f"Screening by strategy {plain(data.get('strategy_id'))}: "
-        f"{len(ranking)} of {plain(data.get('universe_size'))} symbols",
+        f"{len(ranking)} of {_counted(data.get('universe_size'), 'symbol')}",
         style="bold",
         soft_wrap=True,
     )
@@ -171,7 +173,7 @@ def _show_alerts(console: Console, data: Mapping[str, Any]) -> None:
     alerts = data.get("alerts") or []
     console.print(
         f"Alert check of strategy {plain(data.get('strategy_id'))}: {len(alerts)} new, "
-        f"{plain(data.get('symbols_monitored'))} symbols monitored",
+        f"{_counted(data.get('symbols_monitored'), 'symbol')} monitored",
         style="bold",
         soft_wrap=True,
     )
@@ -206,6 +208,10 @@ def _number(value: Any) -> str:
 
 def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else "-"
+
+
+def _counted(value: Any, noun: str) -> str:
+    return f"{plain(value)} {noun}{'' if value == 1 else 's'}"
 
 
 def _percent(value: Any) -> str:
