@@ -41,7 +41,7 @@ def list_entries(
     """List dead letters, the newest first."""
     settings = configured(config, redis_url)
     letters = _asked(settings, lambda dead: dead.newest(limit=limit, reason=reason, task_type=task_type))
-    from aworker.cli.show import open_console, plain, print_json
+    from aworker.cli.show import line, open_console, print_json
 
     if as_json:
         print_json([letter.shown() for letter in letters])
@@ -51,8 +51,8 @@ def list_entries(
         console.print("No dead letters")
     for letter in letters:
         console.print(
-            f"{letter.entry_id}  {plain(letter.died_at)}  {plain(letter.reason)}  "
-            f"{plain(letter.task_type or '-')}  {plain(letter.task_id or '-')}  {plain(letter.error)}",
+            f"{letter.entry_id}  {line(letter.died_at)}  {line(letter.reason)}  "
+            f"{line(letter.task_type or '-')}  {line(letter.task_id or '-')}  {line(letter.error)}",
             soft_wrap=True,
         )
 

@@ -125,9 +125,9 @@ def _check_type(what: str, settings: Config, paused: set[str]) -> None:
 
 
 def _show(found: Whereabouts) -> None:
-    from aworker.cli.show import open_console, plain
+    from aworker.cli.show import line, open_console
 
-    kind = f"{plain(found.task_type)} task" if found.task_type else "Task"
+    kind = f"{line(found.task_type)} task" if found.task_type else "Task"
     words = {
         "waiting": f"waits on the {found.queue} queue, {_count(found.before)} before it"
         + (f", made at {found.created_at}" if found.created_at else ""),
@@ -140,12 +140,12 @@ def _show(found: Whereabouts) -> None:
         + (f"; its record says {found.status}" if found.status else ""),
     }[found.place]
     console = open_console()
-    console.print(f"{kind[0].upper()}{kind[1:]} {plain(found.task_id)} {plain(words)}", soft_wrap=True)
+    console.print(f"{kind[0].upper()}{kind[1:]} {line(found.task_id)} {line(words)}", soft_wrap=True)
     if found.place == "waiting":
         console.print("It waits for" if found.waits_for else "Nothing is in its way: a worker takes it next")
     for reason in found.waits_for if found.place == "waiting" else []:
-        where = f"  ({plain(reason.worker_id)})" if reason.worker_id else ""
-        console.print(f"  {plain(reason.text)}{where}", soft_wrap=True)
+        where = f"  ({line(reason.worker_id)})" if reason.worker_id else ""
+        console.print(f"  {line(reason.text)}{where}", soft_wrap=True)
 
 
 def _count(number: int | None) -> str:

@@ -74,17 +74,22 @@ def asked_of_redis(
 
 def in_words(config: Config, call: Callable[[], Answer]) -> Answer:
     """Make a call that talks to Redis. Raises QueueUnavailable with the server's address when it fails."""
-    from redis.exceptions import RedisError
+    from redis.exceptions import RedisError, ResponseError
 
     from aworker.queues.connection import address_of
 
+    address = address_of(config.redis.url)
     try:
         return call()
     except TimeoutError:
         reason = f"no answer within {ANSWER_TIMEOUT_S:g} s"
+    except ResponseError as error:
+        advice = "look what stands under the names in [[queues]] and redis.key_prefix, and what the user may do"
+        raise QueueUnavailable(
+            f"Redis at {address} must carry out the command, refused it ({error}); {advice}"
+        ) from None
     except (RedisError, OSError, QueueUnavailable) as error:
         reason = str(error) or type(error).__name__
-    address = address_of(config.redis.url)
     raise QueueUnavailable(f"Redis at {address} must answer, did not ({reason}); start it or correct --redis-url")
 
 

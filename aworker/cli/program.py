@@ -59,6 +59,11 @@ def run_program() -> None:
     except AworkerError as error:
         print(f"aworker: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         sys.exit(2 if isinstance(error, (ConfigError, PayloadInvalid)) else 1)
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("aworker.trading"):
+            raise
+        print("aworker: this command needs the package aworker.trading, which is not there", file=sys.stderr)
+        sys.exit(1)
 
 
 def _show_version(asked: bool) -> None:

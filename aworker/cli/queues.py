@@ -34,7 +34,7 @@ def peek(
     """Show the tasks that wait, the next one first, and leave them where they are."""
     settings = configured(config, redis_url)
     name = queue_named(settings, queue)
-    from aworker.cli.show import open_console, plain, print_json
+    from aworker.cli.show import line, open_console, print_json
     from aworker.queues.admin import peek_queue
 
     tasks: list[dict[str, Any]] = asked_of_redis(
@@ -52,9 +52,9 @@ def peek(
         if "task_id" in task:
             words = f"{task.get('task_id')}  {task.get('task_type')}  {task.get('created_at', '')}"
             args = msgspec.json.encode(task.get("args")).decode()
-            console.print(f"{plain(words)}  {plain(args)}", soft_wrap=True)
+            console.print(f"{line(words)}  {line(args)}", soft_wrap=True)
         else:
-            console.print(plain(msgspec.json.encode(task).decode()), soft_wrap=True)
+            console.print(line(msgspec.json.encode(task).decode()), soft_wrap=True)
 
 
 def clear(

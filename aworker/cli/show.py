@@ -49,6 +49,11 @@ def plain(value: object) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+def line(value: object) -> str:
+    """Return text as `plain` does, on one line whatever it holds."""
+    return plain(value).replace("\n", "\\n")
+
+
 def is_failure(record: Mapping[str, Any]) -> bool:
     """Whether a task ended in error, or its answer is no (``success`` false)."""
     data = record.get("data")

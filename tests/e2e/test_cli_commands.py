@@ -144,6 +144,35 @@ def test_a_payload_cannot_steer_the_terminal(here: Here, tmp_path: Path, redis_u
     assert "\\x1b[2J" in ended.stdout
 
 
+def test_an_id_with_a_line_break_takes_one_line(
+    here: Here, tmp_path: Path, redis_url: str, client: redis.Redis
+) -> None:
+    at = ("--redis-url", redis_url)
+    client.rpush("strategy_queue", '{"task_id": "a\\nb", "task_type": "t\\nu", "args": {}}')
+
+    waiting = here("peek", "normal", *at)
+    placed = here("why", "a\nb", *at)
+    aworker("run", "--burst", *at, cwd=tmp_path)
+    dead = here("dead", "list", *at)
+
+    for ended in (waiting, dead):
+        assert len(ended.stdout.splitlines()) == 1
+        assert "a\\nb" in ended.stdout
+    assert "T\\nu task a\\nb waits on the normal queue" in placed.stdout
+
+
+def test_a_list_that_is_none_is_told_as_the_servers_refusal(here: Here, redis_url: str, client: redis.Redis) -> None:
+    client.set("strategy_queue", "no list")
+
+    ended = here("stats", "--redis-url", redis_url)
+
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert "must carry out the command, refused it (" in ended.stderr
+    assert "LLEN strategy_queue" in ended.stderr
+    assert "WRONGTYPE" in ended.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
