@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
+from loguru import logger
 
 from aworker.config import Config, LiveConfig
 from aworker.errors import ConfigError
@@ -65,6 +66,12 @@ def _add_trading(registry: Registry, config: Config, closing: AsyncExitStack | N
     ).register(registry)
 
 
+def _look_for_bars(path: str) -> None:
+    # No error: they may be imported while the worker runs.
+    if path and _has_trading() and next(Path(path).glob("*/*.parquet"), None) is None:
+        logger.warning(f"market_data.path must hold bars, was {path!r} without any; import some: aworker bars import")
+
+
 def _has_trading() -> bool:
     # Without the domain this is a worker for other people's handlers.
     return find_spec("aworker.trading") is not None
@@ -92,6 +99,7 @@ async def serve(
             await feed()
         is_fed.set()
 
+    _look_for_bars(live.value.market_data.path)
     async with AsyncExitStack() as closing:
         supervisor = Supervisor(
             live,

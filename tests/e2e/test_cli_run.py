@@ -130,6 +130,15 @@ def test_contradicting_options_are_a_usage_error(here: Here, tmp_path: Path) -> 
     assert not (tmp_path / "data").exists()
 
 
+def test_a_folder_without_bars_is_told_at_the_start(tmp_path: Path, redis_url: str) -> None:
+    ended = aworker("run", "--burst", "--redis-url", redis_url, cwd=tmp_path, AWORKER_MARKET_DATA__PATH="nowhere")
+    bundled = aworker("run", "--burst", "--redis-url", redis_url, cwd=tmp_path)
+
+    assert ended.returncode == 0
+    assert "WARNING  market_data.path must hold bars, was 'nowhere' without any; import some" in ended.stderr
+    assert "market_data.path" not in bundled.stderr
+
+
 def test_redis_away_at_the_start_is_told_once_with_its_address(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
