@@ -203,6 +203,7 @@ def _window(default: int | None = None, name: str = "window", minimum: int = 1) 
 
 
 _MACD = (_series(), _window(12, "fast"), _window(26, "slow"), _window(9, "signal"))
+_STOCHASTIC = (_window(14), _window(3, "smooth"))
 _BOLLINGER = (_series(), _window(20, minimum=2), Parameter("deviations", "number", 2.0))
 
 FUNCTIONS: dict[str, Function] = {
@@ -237,15 +238,16 @@ FUNCTIONS: dict[str, Function] = {
                 "adx", "high", "low", "close", look_back=lambda window: 2 * window - 1, settle_windows=_WILDER_WINDOWS
             ),
         ),
+        Function("stochastic", _STOCHASTIC, "the same as stochastic_k", _stochastic_k),
         Function(
             "stochastic_k",
-            (_window(14), _window(3, "smooth")),
+            _STOCHASTIC,
             "where the close lies in the window's range, 0 to 100, averaged over smooth bars",
             _stochastic_k,
         ),
         Function(
             "stochastic_d",
-            (_window(14), _window(3, "smooth"), _window(3, "signal")),
+            (*_STOCHASTIC, _window(3, "signal")),
             "stochastic_k averaged over signal bars",
             _stochastic_d,
         ),
@@ -317,8 +319,7 @@ SYNONYMS: dict[str, str] = {
     "shift": "lag",
     "std": "stddev",
     "stdev": "stddev",
-    "stoch": "stochastic_k",
-    "stochastic": "stochastic_k",
+    "stoch": "stochastic",
     "vol": "volume",
 }
 """Other languages' names -> ours, for suggestions only."""
