@@ -245,7 +245,7 @@ class TradingHandlers:
         try:
             if current is None:
                 return strategy_from_prompt(prompt)
-            return edit_from_prompt(prompt, current.rules, current.name)
+            return edit_from_prompt(prompt, current.rules, current.name, current.prompt)
         except PromptNotUnderstood:
             if self._llm is None:
                 raise

@@ -106,6 +106,9 @@ _PHRASES = [
         "close when",
     ),
     *("after 10 days", "at a 5% loss", "the moon is full"),
+    *("three days in a row", "consecutive down days", "within 2% of", "gaps up 2%", "buy the dip when", "at RSI 30"),
+    *("breakouts above", "twenty one", "hundred", "the bollinger bands", "weekly", "closes below", "falls 10% from"),
+    *("is twice", "only if", "exclude", "yesterday's", "daily", "hold until", "max bars"),
 ]
 
 _prompts = st.lists(st.sampled_from(_PHRASES), max_size=25).map(" ".join) | st.text(max_size=200)
@@ -196,6 +199,9 @@ def test_an_unknown_word_anywhere_is_never_passed_over(data: st.DataObject) -> N
         "5% ",
         "buy if RSI < 3. ",
         "RSI period 3. ",
+        "RSI is oversold or ",
+        "up 3 days in a row and ",
+        "weekly ",
     ],
 )
 @pytest.mark.parametrize("start", ["", "buy when ", "only AAPL, "])

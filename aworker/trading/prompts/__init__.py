@@ -6,6 +6,7 @@
   clauses     buy, sell, stop, target, hold, symbols, timeframe, rank, name -> a strategy
   edits       the same against a strategy that exists: "set the RSI period to 21"
   templates   the strategies that have a name of their own
+  hints       what a refusal adds to the words that were not understood
 
 Invariant: any text gives a draft whose rules compile, or PromptNotUnderstood; a prompt of which a word is left over is
 refused whole, never used in part. The time is linear in the prompt.
@@ -19,8 +20,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from textwrap import shorten
 
+import msgspec
+
 from aworker.trading.prompts.clauses import ClauseReader, PromptNotUnderstood, not_understood
 from aworker.trading.prompts.edits import EditReader
+from aworker.trading.prompts.templates import TEMPLATES
 from aworker.trading.strategy import (
     MAX_NAME_CHARACTERS,
     MAX_PROMPT_CHARACTERS,
@@ -47,16 +51,19 @@ def strategy_from_prompt(prompt: str) -> Draft:
     return _draft_from_words(prompt)
 
 
-def edit_from_prompt(prompt: str, current: Rules, name: str) -> Draft:
+def edit_from_prompt(prompt: str, current: Rules, name: str, made_by: str = "") -> Draft:
     """Read a prompt as a change of ``current``, the rules of the strategy called ``name``.
 
     What the prompt does not speak of stays. "Create a ... strategy" and rules that begin with ``entry:`` describe a
-    strategy whole and replace all of it. Raises PromptNotUnderstood.
+    strategy whole and replace all of it. A name that tells of the rules, since nobody gave one in ``made_by``, the
+    prompt that made them, is made anew where they change. Raises PromptNotUnderstood.
     """
     _check_length(prompt)
-    if is_source(prompt):
-        return _edit_from_source(prompt, current, name)
-    return _edit_from_words(prompt, current, name)
+    read = _edit_from_source if is_source(prompt) else _edit_from_words
+    draft = read(prompt, current, name)
+    if draft.name != name or draft.rules == current or not _tells_of_rules(name, current, made_by):
+        return draft
+    return msgspec.structs.replace(draft, name=_rules_title(draft.rules))
 
 
 def _draft_from_words(prompt: str) -> Draft:
@@ -90,7 +97,7 @@ def _draft_from_source(prompt: str) -> Draft:
         name = source_fields(prompt).get("name")
     except StrategyInvalid as error:
         return _words_instead(lambda: _draft_from_words(prompt), error, prompt)
-    return _draft(name or rules.entry[:MAX_NAME_CHARACTERS], rules, prompt)
+    return _draft(name or _rules_title(rules), rules, prompt)
 
 
 def _edit_from_source(prompt: str, current: Rules, name: str) -> Draft:
@@ -119,6 +126,25 @@ def _draft(name: str, rules: Rules, prompt: str) -> Draft:
         return check_draft(Draft(name, describe(rules), rules))
     except StrategyInvalid as error:
         raise not_understood(source_text(rules).splitlines(), prompt.strip(), str(error)) from None
+
+
+def _tells_of_rules(name: str, rules: Rules, made_by: str) -> bool:
+    if name == _rules_title(rules):
+        return True
+    try:
+        reader = ClauseReader(made_by)
+        reader.read()
+    except PromptNotUnderstood:
+        return False
+    return reader.name is None and name == _title(reader, made_by)
+
+
+def _rules_title(rules: Rules) -> str:
+    for template in TEMPLATES.values():
+        usual = template.rules(None)
+        if (usual.entry, usual.exit) == (rules.entry, rules.exit):
+            return template.title
+    return rules.entry[:MAX_NAME_CHARACTERS]
 
 
 def _title(reader: ClauseReader, prompt: str) -> str:

@@ -20,6 +20,7 @@ from aworker.trading.prompts.conditions import (
     condition_of,
     join,
 )
+from aworker.trading.prompts.hints import hint_for
 from aworker.trading.prompts.series import ARTICLES, AVERAGES, INDICATOR_PHRASES, Refused, SeriesReader
 from aworker.trading.prompts.templates import TEMPLATES, Template, crossover
 from aworker.trading.prompts.words import Cursor
@@ -77,7 +78,12 @@ _LEADS = [
     "must",
 ]
 
-_SYMBOL_NAMES = frozenset(("and", "or", "not", "i", "a", "bb", "ma", "dma")) | {
+# Capitals that are no symbol: words, indicators, markets, kinds of security, currencies.
+_NO_SYMBOLS = (
+    *("and", "or", "not", "i", "a", "bb", "ma", "dma", "nyse", "nasdaq", "amex", "otc", "etf", "etfs", "ipo", "ipos"),
+    *("usd", "eur", "gbp", "usa", "us", "sp500", "eod", "eps"),
+)
+_SYMBOL_NAMES = frozenset(_NO_SYMBOLS) | {
     name for name in (*AVERAGES, *INDICATOR_PHRASES, *INDICATORS, "macd", "obv") if " " not in name
 }
 _SHOUTED_NAMES = _SYMBOL_NAMES | frozenset(
@@ -219,7 +225,11 @@ _SELL = (
     "get out",
     "gets out",
     "liquidate",
+    "hold until",
+    "hold it until",
+    "hold them until",
 )
+_DIPS = ("the dip", "the dips", "dips", "a dip", "dip")
 _HELD = (
     "stocks",
     "stock",
@@ -308,6 +318,7 @@ HOLDS = (
     "max hold",
     "time limit",
     "time stop",
+    "max bars",
 )
 _AT_MOST = (
     "for",
@@ -392,7 +403,8 @@ _NOUNS = (
     "alert",
     "rule",
 )
-_ADJECTIVES = ("me", "a", "an", "the", "my", "new", "simple", "basic", "trading", "stock", "long only", "long", "daily")
+_NOUN_ENDS = tuple(noun.split(" ")[-1] for noun in _NOUNS)
+_ADJECTIVES = ("me", "a", "an", "the", "my", "new", "simple", "basic", "trading", "stock", "long only", "long")
 _RANK = (
     "rank",
     "ranks",
@@ -424,6 +436,7 @@ _NAME_ENDS = (
     *("change", "add", "require", "replace", "without", "no", "make", "then"),
 )
 _MAX_NAME_WORDS = 6
+_BAR_ADVERBS = ("hourly", "daily", "weekly")
 _BAR_NOUNS = (
     "bars",
     "bar",
@@ -516,6 +529,8 @@ class ClauseReader:
         self.risk: dict[str, Any] = {}
         self.name: str | None = None
         self.template: tuple[Template, Rules] | None = None
+        self.template_is_all = False
+        """Whether a strategy's bare name stands for its rules: beside "buy when ..." one of the two would be lost."""
         self.is_new = False
         """Whether the prompt asks for a strategy of its own ("create a ... strategy")."""
         self.known: list[Comparison] = []
@@ -529,9 +544,14 @@ class ClauseReader:
         """Whether "golden cross" by itself asks for that strategy; an edit has to say so."""
         self.marks: tuple[str, ...] = MARKS
         self.leads: tuple[str, ...] = tuple(_LEADS)
+        if self.cursor.sees("can you", "could you", "would you", "will you"):
+            self.marks = (*MARKS, "?")
         self.done: list[str] = []
         """What an edit has changed so far, in the source form."""
-        self._find_timeframe()
+        self.timeframe = timeframe
+        """The bars of the rules where no clause names them."""
+        self.found_timeframe = self._find_timeframe()
+        """The bars that some words name: spans of time were counted in them."""
 
     def read(self) -> None:
         """Read every clause. Raises PromptNotUnderstood."""
@@ -542,6 +562,9 @@ class ClauseReader:
             while cursor.take(*self.marks):
                 pass
             if cursor.ended or (cursor.take("thanks", "thank you", "please") and cursor.ended):
+                found = self.found_timeframe
+                if found not in (None, self.fields.get("timeframe", self.timeframe)):
+                    raise self._unknown(0, f"it names {found} bars and does not say to use them")
                 return
             start = cursor.at
             self.pending = None
@@ -568,6 +591,9 @@ class ClauseReader:
 
     def rules(self) -> Rules:
         """Return the rules that the clauses make, unchecked. Raises PromptNotUnderstood without a way to buy."""
+        if self.entry is not None and self.template_is_all:
+            reason = "it names a strategy and says when to buy; leave out one of the two"
+            raise not_understood(self.understood(), self.cursor.text.strip(), reason)
         if self.entry is not None:
             base = Rules(self.entry.text, self.exit.text if self.exit else None)
         elif self.template is not None:
@@ -588,12 +614,17 @@ class ClauseReader:
                 return True
             if cursor.sees("only", "just"):
                 return not cursor.sees("only if", "only when", "just when")
+            if cursor.sees(*_BAR_ADVERBS) or cursor.word().number is not None:
+                at = cursor.at
+                if self._named_timeframe() is not None:
+                    return True
+                cursor.at = at
             if cursor.take("on", "for", "in"):
                 return self._symbol() is not None or cursor.sees(*_EVERY_SYMBOL) or self._is_timeframe()
             if cursor.take("after"):
                 return cursor.number() is not None
             cursor.take("at")
-            cursor.take("a", "an")
+            cursor.take("a", "an", "-")
             if cursor.percent() is not None:
                 return cursor.sees(*STOPS, *TRAILS, *TARGETS, "gain", "loss")
             return False
@@ -641,6 +672,12 @@ class ClauseReader:
             return False
         before = self.template, self.known
         cursor.skip(*_ADJECTIVES)
+        at = cursor.at
+        if self._timeframe():
+            cursor.skip(*_ADJECTIVES)
+        else:
+            cursor.at = at
+            cursor.skip(*(("daily",) if self.numbers.timeframe == "1d" else ()))
         found = self._template()
         noun = cursor.take(*_NOUNS) is not None
         if noun and not found and cursor.take("based on", "using", "with"):
@@ -655,15 +692,23 @@ class ClauseReader:
             return False
         if not found and self.entry is None:
             self.known, self.known_to_sell = [], []
-        self.is_new = True
+        self._begin_new()
         return True
+
+    def _begin_new(self) -> None:
+        if not self.is_new:
+            self.timeframe = "1d"
+            self.numbers.timeframe = self.found_timeframe or "1d"
+            self.numbers.spoken = self.template[1].entry if self.template else ""
+        self.is_new = True
 
     def _template_clause(self) -> bool:
         cursor = self.cursor
         before = self.template, self.known
         cursor.skip("a", "an", "the", "simple", "basic")
         if self._template() and (cursor.take(*_NOUNS) or (self.allows_bare_template and self._ends_clause())):
-            self.is_new = True
+            self.template_is_all = cursor.peek(-1) not in _NOUN_ENDS and not cursor.sees(":")
+            self._begin_new()
             return True
         self.template, self.known = before
         return False
@@ -697,6 +742,7 @@ class ClauseReader:
         self.template = (template, template.rules(bars))
         if self.entry is None:
             self.known = comparisons_of(self.template[1].entry)
+        self.numbers.spoken = self.template[1].entry
 
     def _buy(self) -> bool:
         cursor = self.cursor
@@ -706,14 +752,22 @@ class ClauseReader:
             raise Refused("only buying is possible, no short selling")
         if not cursor.take(*_BUY):
             return False
+        is_dip = cursor.take(*_DIPS) is not None
+        start = cursor.at
+        if is_dip and not self._symbols():
+            cursor.at = start
         self._held()
         extends = cursor.take("also") is not None or extends
         cursor.take("only")
-        if not cursor.take(*_WHEN) and self._symbols():
-            cursor.take(*_WHEN)
-        condition = self.condition(self.known)
+        condition = self._level(self.known, is_buy=True)
+        if condition is None:
+            if not cursor.take(*_WHEN) and self._symbols():
+                cursor.take(*_WHEN)
+            condition = self.condition(self.known)
         if condition is None:
             return False
+        if is_dip and not condition.falls:
+            raise Refused("which dip? say it in the condition, such as price falls 5% from its 20 day high")
         self.set_entry(condition, extends)
         return True
 
@@ -750,10 +804,14 @@ class ClauseReader:
             start = cursor.at
             if not self._exit_limit() and not self._limit():
                 cursor.at = start
-                cursor.take(*_WHEN)
-                condition = self.condition(self.known_to_sell or self.known)
+                condition = self._level(self.known_to_sell, is_buy=False)
+                if condition is None:
+                    cursor.take(*_WHEN)
+                    condition = self.condition(self.known_to_sell or self.known)
                 if condition is None:
                     return False
+                if condition.is_bare_list:
+                    raise Refused("a list of commas to sell by reads two ways; join it with and, or with or")
                 self.set_exit(condition, extends)
                 extends = True
             start = cursor.at
@@ -776,7 +834,13 @@ class ClauseReader:
         cursor.at = start
         cursor.take("at", "with", "for", "on")
         cursor.take("a", "an")
+        kind = {"profit of": "take_profit", "gain of": "take_profit", "loss of": "stop_loss"}.get(
+            cursor.take("profit of", "gain of", "loss of") or ""
+        )
         percent = cursor.percent()
+        if kind is not None and percent is not None:
+            self._set_risk(kind, percent / 100)
+            return True
         if percent is not None:
             if cursor.take("profit", "gain", "gains", "profits", "target", "take profit", "profit target"):
                 self._set_risk("take_profit", percent / 100)
@@ -833,6 +897,14 @@ class ClauseReader:
         reader.found = reader.condition()
         return None if reader.found is None else reader
 
+    def _level(self, known: list[Comparison], is_buy: bool) -> ConditionReader | None:
+        start = self.cursor.at
+        self.pending = reader = self._conditions(known)
+        reader.found = reader.level(is_buy)
+        if reader.found is None:
+            self.cursor.at = start
+        return None if reader.found is None else reader
+
     def _conditions(self, known: list[Comparison]) -> ConditionReader:
         return ConditionReader(self.cursor, self.numbers, self.is_clause, known)
 
@@ -852,6 +924,8 @@ class ClauseReader:
                 if before is None or not self.is_now(kind, before / 100):
                     raise Refused(f"{kind} does not stand at that")
             cursor.skip(*_OF, *(("by",) if is_trailing_by else ()))
+            if kind != "take_profit":
+                cursor.take("-")
             percent = cursor.percent()
         if percent is None:
             return False
@@ -879,10 +953,11 @@ class ClauseReader:
 
     def _hold(self) -> bool:
         cursor = self.cursor
-        if not cursor.take(*HOLDS):
+        named = cursor.take(*HOLDS)
+        if named is None:
             return False
         cursor.skip(*_AT_MOST)
-        bars = self.numbers.bars()
+        bars = self.numbers.bars() or (self.numbers.whole_number() if named == "max bars" else None)
         if bars is None:
             return False
         cursor.take("max", "maximum", "at most", "or less", "at the most")
@@ -1021,25 +1096,32 @@ class ClauseReader:
     def _long_only(self) -> bool:
         return self.cursor.take("long only", "only long", "only go long") is not None
 
-    def _timeframe(self, sets: bool = True) -> bool:
+    def _timeframe(self) -> bool:
+        found = self._named_timeframe()
+        if found is None:
+            return False
+        if found not in TIMEFRAMES:
+            raise Refused(f"the timeframe must be one of {', '.join(TIMEFRAMES)}, was {found}")
+        self.set_field("timeframe", found)
+        self.numbers.timeframe = found
+        return True
+
+    def _named_timeframe(self) -> str | None:
+        # "on 15 minute bars", "timeframe: 1h", "weekly golden cross", "make it weekly", ", weekly"
         cursor = self.cursor
         cursor.skip("on", "using", "use", "with", "a", "an", "the", "in", "over")
         if cursor.take("timeframe", "time frame", "bar size", "interval"):
             cursor.skip("of", "is", ":", "=", "to", "a", "the")
-            found = self.numbers.timeframe_here()
-            is_named = found is not None
-        else:
-            on = cursor.peek(-1) in ("on", "the") and cursor.at > 0
-            found = self.numbers.timeframe_here()
-            is_named = cursor.take(*_BAR_NOUNS) is not None or (on and found in TIMEFRAMES and self.ends_phrase())
-        if found is None or not is_named:
-            return False
-        if found not in TIMEFRAMES:
-            raise Refused(f"the timeframe must be one of {', '.join(TIMEFRAMES)}, was {found}")
-        if sets:
-            self.set_field("timeframe", found)
-        self.numbers.timeframe = found
-        return True
+            return self.numbers.timeframe_here()
+        before = cursor.peek(-1) if cursor.at > 0 else "\n"
+        is_adverb = cursor.sees(*_BAR_ADVERBS)
+        found = self.numbers.timeframe_here()
+        if found is None or cursor.take(*_BAR_NOUNS):
+            return found
+        if is_adverb and cursor.sees(*TEMPLATES, "strategy", "trading strategy", "system"):
+            return found
+        stands_alone = before in ("on", "the") or (is_adverb and before in (*self.marks, "it", "to"))
+        return found if stands_alone and found in TIMEFRAMES and self.ends_phrase() else None
 
     def ends_phrase(self) -> bool:
         """Whether the words before the cursor stand by themselves."""
@@ -1047,21 +1129,17 @@ class ClauseReader:
 
     def _is_timeframe(self) -> bool:
         self.cursor.move(-1)
-        try:
-            return self._timeframe(sets=False)
-        except Refused:
-            return True
+        return self._named_timeframe() is not None
 
-    def _find_timeframe(self) -> None:
+    def _find_timeframe(self) -> str | None:
         # Spans of time are counted in bars, so the bar size must be known before the clauses are read.
-        cursor = self.cursor
-        for place in range(len(cursor.words)):
-            cursor.at = place
-            try:
-                if self._timeframe(sets=False):
-                    break
-            except Refused:
-                break
+        for place in range(len(self.cursor.words)):
+            self.cursor.at = place
+            found = self._named_timeframe()
+            if found is not None:
+                self.numbers.timeframe = found if found in TIMEFRAMES else self.timeframe
+                return found
+        return None
 
     def _unknown(self, start: int, reason: str | None = None) -> PromptNotUnderstood:
         cursor = self.cursor
@@ -1077,6 +1155,15 @@ class ClauseReader:
         while first > start and cursor.words[first - 1].lower in ARTICLES:
             first -= 1
         # Words that lead nowhere by themselves, and the phrase that a reason speaks of, are shown from their start.
-        if first - start <= 2 or (reason is not None and len(understood) == len(self.understood())):
+        is_half = reason in (None, "a condition must follow")
+        # So is a phrase that was read to its end and is no clause: its last word alone says nothing.
+        if first - start <= 2 or not is_half or cursor.furthest >= len(cursor.words):
             first = start
+        if is_half:
+            cursor.at = furthest
+            symbol = None if cursor.shouts else self._symbol()
+            if symbol is not None and len(symbol) > 1 and cursor.at < end:
+                reason = f"a condition is of each symbol itself; say buy {symbol} when it ..."
+            else:
+                reason = hint_for([word.lower for word in cursor.words[first:end]]) or reason
         return not_understood(understood, cursor.source(first, end), reason)

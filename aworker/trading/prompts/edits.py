@@ -30,7 +30,7 @@ from aworker.trading.prompts.conditions import (
 )
 from aworker.trading.prompts.series import AVERAGES, INDICATOR_PHRASES, Refused, Series, number_text
 from aworker.trading.rules.functions import FUNCTIONS
-from aworker.trading.strategy import Risk, Rules
+from aworker.trading.strategy import Risk, Rules, source_text
 
 _LIMITS = ("trailing_stop", "stop_loss", "take_profit", "max_bars")
 _AVERAGE_FUNCTIONS = frozenset(("sma", "ema", "wma"))
@@ -58,7 +58,10 @@ _CHANGES = [
     "else",
     "but",
     "edit",
+    "run",
 ]
+_WINDOW_VERBS = ("change", "set", "update", "make", "adjust", "use", "increase", "decrease", "switch to")
+_NO_LONGER = ("exclude", "stop trading", "don't trade", "do not trade", "no longer trade")
 _REMOVE = (
     "remove",
     "drop",
@@ -97,6 +100,9 @@ _REQUIRE = (
     "buy only when",
     "only enter if",
     "only enter when",
+    "add a filter that",
+    "add the filter that",
+    "add a filter :",
 )
 _REQUIRE_EXIT = ("only sell if", "only sell when", "sell only if", "sell only when", "only exit if", "only exit when")
 _RENAME = (
@@ -125,9 +131,26 @@ class EditReader(ClauseReader):
         super().__init__(text, current.timeframe)
         self.known = comparisons_of(current.entry)
         self.known_to_sell = comparisons_of(current.exit) if current.exit is not None else []
+        self.numbers.spoken = source_text(current)
         self.allows_bare_template = False
         self.marks = (*MARKS, "instead", "too", "as well", "now", "again", "keep everything else", "leave the rest")
         self.leads = (*self.leads, *_CHANGES)
+
+    def read(self) -> None:
+        """Read every clause. Raises PromptNotUnderstood."""
+        self.cursor.at = 0
+        if self.cursor.sees("and", "or") and not self.cursor.sees("and also", "or also", "or sell", "or buy"):
+            raise self._unknown(0, "is that beside what the strategy has, or in its place? say also, or instead")
+        super().read()
+
+    def _clause(self) -> bool:
+        before = dict(self.risk)
+        done = super()._clause()
+        if done and self.cursor.sees("instead") and not self.is_new:
+            for field, value in self.risk.items():
+                if value not in (None, before.get(field)) and getattr(self.current.risk, field) is None:
+                    raise Refused(f"instead of what? the strategy has no {field}; say what to remove")
+        return done
 
     def edited(self) -> Rules:
         """Return the rules with the changes, unchecked."""
@@ -164,7 +187,8 @@ class EditReader(ClauseReader):
         )
 
     def set_entry(self, reader: ConditionReader, extends: bool) -> None:
-        """Put a new condition to buy in the place of the one it speaks of."""
+        """Put a new condition to buy in the place of the one it speaks of; a second one holds beside the first."""
+        extends = extends or self.entry is not None
         super().set_entry(reader, extends)
         if not self.is_new:
             self._set_rule("entry", reader, extends)
@@ -172,7 +196,8 @@ class EditReader(ClauseReader):
                 self.known_to_sell = []
 
     def set_exit(self, reader: ConditionReader, extends: bool) -> None:
-        """Put a new condition to sell in the place of the one it speaks of."""
+        """Put a new condition to sell in the place of the one it speaks of; a second one holds beside the first."""
+        extends = extends or self.exit is not None
         super().set_exit(reader, extends)
         if not self.is_new:
             self._set_rule("exit", reader, extends)
@@ -201,7 +226,8 @@ class EditReader(ClauseReader):
 
     def _put(self, field: str, value: Any) -> None:
         self.current = msgspec.structs.replace(self.current, **{field: value})
-        self.done.append(f"{field}: {value}")
+        shown = value if isinstance(value, str) else ", ".join(value) if value else "none"
+        self.done.append(f"{field}: {shown}")
 
     def _rename(self) -> bool:
         cursor = self.cursor
@@ -212,6 +238,8 @@ class EditReader(ClauseReader):
 
     def _remove(self) -> bool:
         cursor = self.cursor
+        if cursor.take(*_NO_LONGER):
+            return self.symbol_ahead() and self._remove_one()
         if not cursor.take(*_REMOVE) or not self._remove_one():
             return False
         while True:
@@ -329,14 +357,15 @@ class EditReader(ClauseReader):
     def _window(self) -> bool:
         # "set the RSI period to 21", "use a 21 day RSI", "change the slow moving average to 100"
         cursor = self.cursor
-        cursor.skip("change", "set", "update", "make", "adjust", "use", "increase", "decrease", "a", "an", "the", "my")
+        has_verb = cursor.take(*_WINDOW_VERBS) is not None
+        cursor.skip("a", "an", "the", "my")
         counted = self.numbers.bars()
         which = cursor.take("fast", "short", "faster", "shorter", "slow", "long", "slower", "longer")
         functions = self._functions()
         if functions is None:
             return False
         if counted is not None:
-            if not self.ends_phrase() or cursor.sees("instead of"):
+            if not has_verb or not self.ends_phrase() or cursor.sees("instead of"):
                 return False
             self._set_windows(functions, counted, None, which)
             return True
@@ -345,17 +374,33 @@ class EditReader(ClauseReader):
         named = cursor.take(*_PERIOD) is not None
         before = (self.numbers.bars() or self.numbers.whole_number()) if cursor.take("from") else None
         is_said = cursor.take(*_TO) is not None
-        start = cursor.at
         unit = self.numbers.bars()
         window = unit or self.numbers.whole_number()
-        if window is None and not is_said:
-            cursor.at = start
+        if window is None and not is_said and cursor.sees("(", "of", "over", "for"):
             window = unit = self.numbers.window()
-        if window is None or not (named or which or unit or before):
+        if window is None or not (has_verb or named):
             return False
+        if not (named or which or unit or before):
+            if not has_verb or "volume" in functions or cursor.sees("to", "instead of"):
+                return False
+            self._check_is_period(functions, window)
         cursor.take(*_PERIOD, "bars", "days")
         self._set_windows(functions, window, before, which)
         return True
+
+    def _check_is_period(self, functions: frozenset[str], number: int) -> None:
+        # "Change RSI to 21" can only be its period; of 25 or 80 it may be a level to buy or sell at. Levels are round.
+        levels = [
+            float(each.value.text)
+            for rule in (self.current.entry, self.current.exit)
+            if rule is not None
+            for each in comparisons_of(rule)
+            if each.subject.function in functions and each.value.is_constant
+        ]
+        if levels and (number % 5 == 0 or number > 25 or any(level % 5 for level in levels)):
+            raise Refused(
+                f"its period or its level? say period {number}, or buy below {number}, or sell above {number}"
+            )
 
     def _set_windows(self, functions: frozenset[str], window: int, before: int | None, which: str | None) -> None:
         rules = [rule for rule in (self.current.entry, self.current.exit, self.current.rank) if rule is not None]
@@ -403,7 +448,8 @@ class EditReader(ClauseReader):
         cursor.skip("change", "set", "update", "make", "adjust", "raise", "lower", "the", "a", "my")
         side = cursor.take("buy", "entry", "oversold", "sell", "exit", "overbought")
         functions = self._functions()
-        if not cursor.take(*_THRESHOLD) or (side is None and functions is None):
+        is_level = cursor.take(*_THRESHOLD) is not None or side in ("oversold", "overbought")
+        if not is_level or (side is None and functions is None):
             return False
         before = self.numbers.plain_number() if cursor.take("from") else None
         cursor.take(*_TO)
@@ -434,6 +480,8 @@ class EditReader(ClauseReader):
         verb = cursor.take(*_SWAP)
         if verb is None:
             return False
+        if self.symbol_ahead():
+            return self._swap_symbol()
         first = self._operand()
         if first is None:
             return False
@@ -447,6 +495,17 @@ class EditReader(ClauseReader):
             return False
         second = self._operand()
         return second is not None and self._swapped(first, second)
+
+    def _swap_symbol(self) -> bool:
+        old = self._symbol()
+        new = self._symbol() if self.cursor.take("with", "by", "to", "for") else None
+        here = self.current.symbols or ()
+        if old is None or new is None:
+            return False
+        if old not in here:
+            raise Refused(f"the strategy's symbols are {', '.join(here) or 'all there are'}")
+        self._put("symbols", tuple(dict.fromkeys(new if symbol == old else symbol for symbol in here)))
+        return True
 
     def _operand(self) -> str | Series | None:
         # The name of a kind of average, or a series or number.
@@ -474,8 +533,11 @@ class EditReader(ClauseReader):
             node = ast.parse(old.text, mode="eval").body
             if not functions or whole != int(whole) or not isinstance(node, ast.Call):
                 return False
+            self._check_is_period(functions, int(whole))
             text = ast.unparse(_with_window(node, None, int(whole)))
         else:
+            if old.function != new.function and not (old.is_price_like and new.is_price_like):
+                raise Refused(f"what {old.text} is compared with is not for {new.text}; say the whole condition")
             text = new.text
         wanted = ast.dump(ast.parse(old.text, mode="eval").body)
         count = self._transform(lambda node: ast.parse(text, mode="eval").body if ast.dump(node) == wanted else None)
@@ -522,6 +584,11 @@ class EditReader(ClauseReader):
         if reader is None or reader.found is None:
             return False
         before: str | None = getattr(self.current, field)
+        for each in comparisons_of(before) if before is not None else []:
+            alike = any((made.subject, made.rises) == (each.subject, each.rises) for made in reader.made)
+            if alike and each.value.is_constant:
+                verb = "buy" if field == "entry" else "sell"
+                raise Refused(f"{each.text} is there already; to change it say {verb} when ... instead")
         parts = [condition_of(before), reader.found] if before is not None else [reader.found]
         self._put(field, join("and", parts).text)
         return True

@@ -15,7 +15,8 @@ from aworker.trading.strategy import TIMEFRAMES
 
 MAX_CALL_WORDS = 400
 
-ARTICLES = ("the", "a", "an", "its", "it's", "their", "this", "that", "today's", "current", "daily")
+ARTICLES = ("the", "a", "an", "its", "it's", "their", "this", "that", "current")
+_OF_TODAY = ("today's", "daily")
 
 AVERAGES: dict[str, str] = {
     "moving average": "sma",
@@ -101,16 +102,17 @@ _AVERAGE_VOLUME = (
     "volume average",
     "volume moving average",
     "volume sma",
-    "average daily volume",
     "average trading volume",
 )
 _BANDS = {"upper": "bollinger_upper", "lower": "bollinger_lower", "middle": "bollinger_middle"}
 
-_BAR_UNITS = ("bar", "bars", "period", "periods", "candle", "candles", "session", "sessions", "trading days")
+_BAR_UNITS = ("bar", "bars", "period", "periods", "candle", "candles")
 _UNITS: dict[str, str] = {
     "day": "day",
     "days": "day",
     "d": "day",
+    "session": "day",
+    "sessions": "day",
     "week": "week",
     "weeks": "week",
     "wk": "week",
@@ -139,6 +141,20 @@ _WEEKLY_BARS = {"week": 1, "year": 52}
 _UNIT_SECONDS = {"minute": 60, "hour": 3_600}
 
 
+# What a number counts, by the outermost function; those that keep the kind of what they are made of.
+_KINDS: dict[str, str] = {
+    **dict.fromkeys(("open", "high", "low", "close", "vwap"), "price"),
+    "volume": "volume",
+    **dict.fromkeys(("rsi", "adx", "stochastic_k", "stochastic_d"), "bounded"),
+    "cci": "cci",
+    **dict.fromkeys(("roc", "percent_change"), "percent"),
+    **dict.fromkeys(("macd", "macd_signal", "macd_histogram"), "macd"),
+    "obv": "obv",
+}
+_KEEPING = ("sma", "ema", "wma", "highest", "lowest", "lag", *_BANDS.values())
+_KIND = re.compile(rf"(?:[0-9.]+ \* )?(?:(?:{'|'.join(_KEEPING)})\()*([a-z_]+)")
+
+
 class Refused(Exception):
     """A phrase was recognised and cannot be had; the text says why."""
 
@@ -161,16 +177,23 @@ class Series:
         return re.fullmatch(r"-?[0-9.]+", self.text) is not None
 
     @property
+    def kind(self) -> str:
+        """What it counts: price, volume, bounded (0 to 100), percent ...; empty for a number and where it is not known.
+
+        Two series of different kinds are not compared: nobody means an RSI above a price.
+        """
+        match = _KIND.match(self.text)
+        return _KINDS.get(match.group(1), "") if match else ""
+
+    @property
     def is_price_like(self) -> bool:
         """Whether it is in the unit of the price, so that the price may be compared with it."""
-        if self.function in ("sma", "ema", "wma", "highest", "lowest", "lag"):
-            return "volume" not in self.text and "rsi" not in self.text
-        return self.function in ("open", "high", "low", "close", "vwap", *_BANDS.values())
+        return self.kind == "price"
 
     @property
     def is_bounded(self) -> bool:
         """Whether it runs from 0 to 100."""
-        return self.function in ("rsi", "adx", "stochastic_k", "stochastic_d")
+        return self.kind == "bounded"
 
 
 def number_text(value: float) -> str:
@@ -188,6 +211,8 @@ class SeriesReader:
         """The arguments of the MACD that was spoken of last, for ``its signal line``."""
         self.averaged = "close"
         """What ``its 20 day average`` is of."""
+        self.spoken = ""
+        """The rules so far: an indicator without a window is the one that was spoken of."""
 
     def series(self) -> Series | None:
         """Take a series, with arithmetic in the rules' own signs."""
@@ -207,10 +232,12 @@ class SeriesReader:
         """Take one series without arithmetic."""
         start = self.cursor.at
         self.cursor.skip(*ARTICLES)
+        of_today = self.cursor.take(*_OF_TODAY)
         after_articles = self.cursor.at
         for read in (self._call, self._previous, self._counted, self._extreme, self._named, self._price):
             found = read()
             if found is not None:
+                self.check_daily(of_today)
                 return found
             self.cursor.at = after_articles
         self.cursor.at = start
@@ -260,6 +287,38 @@ class SeriesReader:
                 return int(count)
         cursor.at = start
         return None
+
+    def check_daily(self, word: str | None) -> None:
+        """Raise Refused for a word that speaks of days where a bar is none."""
+        if word is not None and self.timeframe != "1d":
+            raise Refused(f"{word!r} speaks of days, and all rules are on the same {self.timeframe} bars")
+
+    def streak(self) -> int | None:
+        """Take a number of bars one after another: ``three days in a row``, ``5 straight bars``.
+
+        Raises Refused for a span that is no bar: two weeks in a row are no ten days.
+        """
+        cursor = self.cursor
+        start = cursor.at
+        bars = self.each_bar()
+        if bars is None:
+            return None
+        if cursor.word(-2).lower in ("straight", "consecutive") or cursor.take("in a row", "straight", "consecutively"):
+            return bars
+        cursor.at = start
+        return None
+
+    def each_bar(self) -> int | None:
+        """Take a span in which something holds on every bar. Raises Refused where its unit is longer than a bar."""
+        cursor = self.cursor
+        start = cursor.at
+        cursor.take("the last", "the past", "last", "past")
+        count = self.whole_number() or 1
+        cursor.at = start
+        bars = self.bars()
+        if bars is not None and bars != count:
+            raise Refused(f"on {self.timeframe} bars that is {bars} bars, each of them; say how many bars in a row")
+        return bars
 
     def timeframe_here(self) -> str | None:
         """Take a bar size (``5 minute``, ``15m``, ``hourly``) and return it as ``5m``, whether it is known or not."""
@@ -354,12 +413,17 @@ class SeriesReader:
 
     def _previous(self) -> Series | None:
         cursor = self.cursor
-        if cursor.take("yesterday's", "previous", "prior", "last bar's"):
-            cursor.take("day's", "bar's", "session's")
-            found = self._counted() or self._price()
-            if found is not None:
-                return Series(f"lag({found.text}, 1)")
-        return None
+        word = cursor.take("yesterday's", "previous", "prior", "last bar's")
+        if word is None:
+            return None
+        word = cursor.take("day's", "bar's", "candle's", "session's") or word
+        found = self._counted()
+        if found is None:
+            found = self._price()
+            is_of_bar = word in ("last bar's", "bar's", "candle's") or self.timeframe == "1w"
+            # "The previous close" is yesterday's to those who watch minutes.
+            self.check_daily(None if found is None or (is_of_bar and word != "yesterday's") else word)
+        return None if found is None else Series(f"lag({found.text}, 1)")
 
     def _counted(self) -> Series | None:
         cursor = self.cursor
@@ -369,16 +433,17 @@ class SeriesReader:
         if bars is None:
             return None
         cursor.take("period")
-        if cursor.take(*_AVERAGE_VOLUME):
+        if self._average_volume():
             return Series(f"sma(volume, {bars})")
         if cursor.take("volume ema"):
             return Series(f"ema(volume, {bars})")
+        own = None if self.averaged == "close" else self.averaged
         if cursor.take("high", "highs", "highest high", "highest price", "peak"):
-            return Series(f"highest(high, {bars})")
+            return Series(f"highest({own or 'high'}, {bars})")
         if cursor.take("closing high", "highest close", "high close"):
             return Series(f"highest(close, {bars})")
         if cursor.take("low", "lows", "lowest low", "lowest price"):
-            return Series(f"lowest(low, {bars})")
+            return Series(f"lowest({own or 'low'}, {bars})")
         if cursor.take("closing low", "lowest close", "low close"):
             return Series(f"lowest(close, {bars})")
         band = self._band(bars)
@@ -389,6 +454,11 @@ class SeriesReader:
             return Series(f"{AVERAGES[name]}({self._averaged()}, {bars})")
         name = cursor.take(*INDICATOR_PHRASES)
         return None if name is None else Series(INDICATOR_PHRASES[name][0].format(bars))
+
+    def _average_volume(self) -> bool:
+        word = self.cursor.take(*_AVERAGE_VOLUME, "average daily volume")
+        self.check_daily("daily" if word == "average daily volume" else None)
+        return word is not None
 
     def _extreme(self) -> Series | None:
         cursor = self.cursor
@@ -414,7 +484,7 @@ class SeriesReader:
             return found
         if cursor.take("obv", "on balance volume"):
             return Series("obv()")
-        if cursor.take(*_AVERAGE_VOLUME):
+        if self._average_volume():
             return Series(f"sma(volume, {self.window() or 20})")
         name = cursor.take(*AVERAGES)
         if name is not None:
@@ -426,11 +496,25 @@ class SeriesReader:
         name = cursor.take(*INDICATOR_PHRASES)
         if name is None or (name.startswith("stochastic") and cursor.sees("rsi")):
             return None
+        bars = self.window()
+        return self.indicator(name) if bars is None else Series(INDICATOR_PHRASES[name][0].format(bars))
+
+    def indicator(self, name: str) -> Series:
+        """Return an indicator that has no window here: that of the rules so far, else the usual one.
+
+        Raises Refused where there are several, or no usual one.
+        """
         text, usual = INDICATOR_PHRASES[name]
-        bars = self.window() or usual
-        if bars is None:
+        if usual is None:
             raise Refused(f"{name} needs its time, such as {name} over 20 days")
-        return Series(text.format(bars))
+        call = text.partition(", {})")[0].partition("{})")[0]
+        windows: set[int] = set()
+        if text.split("(")[0] in _KINDS and text.split("(")[0] != "percent_change":
+            found = re.findall(rf"{re.escape(call)}(?:, )?(?:window=)?([0-9]*)", self.spoken)
+            windows = {int(window or usual) for window in found}
+        if len(windows) > 1:
+            raise Refused(f"which {name}: {', '.join(map(str, sorted(windows)))}? say its window")
+        return Series(text.format(next(iter(windows), usual)))
 
     def _averaged(self) -> str:
         cursor = self.cursor
@@ -492,6 +576,17 @@ class SeriesReader:
                 return window, deviations
         cursor.at = start
         return None
+
+    def bands(self) -> tuple[Series, Series] | None:
+        """Take ``the bollinger bands`` as the lower and the upper one."""
+        cursor = self.cursor
+        cursor.skip(*ARTICLES)
+        cursor.take("upper and lower", "lower and upper")
+        if not cursor.take("bollinger bands", "bollinger band", "bands", "bollingers"):
+            return None
+        window, deviations = self._band_arguments() or (20, 2.0)
+        arguments = f"close, {window}, {number_text(deviations)}"
+        return Series(f"bollinger_lower({arguments})"), Series(f"bollinger_upper({arguments})")
 
     def _price(self) -> Series | None:
         name = self.cursor.take(*_PRICES)

@@ -18,21 +18,12 @@ _SYMBOL = re.compile(r"\^?[A-Z][A-Z0-9]*(?:[.=-][A-Z0-9]+)*")
 _MAX_DIGITS = 15
 MAX_SKIPPED = 8
 
-NUMERALS = {
-    "one": 1.0,
-    "two": 2.0,
-    "three": 3.0,
-    "four": 4.0,
-    "five": 5.0,
-    "six": 6.0,
-    "seven": 7.0,
-    "eight": 8.0,
-    "nine": 9.0,
-    "ten": 10.0,
-    "twelve": 12.0,
-    "twenty": 20.0,
-    "thirty": 30.0,
-    "fifty": 50.0,
+_DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+NUMERALS: dict[str, float] = {
+    **{word: float(value) for value, word in enumerate((*_DIGITS, *_TEENS), start=1)},
+    **{word: 10.0 * value for value, word in enumerate(_TENS, start=2)},
     "hundred": 100.0,
 }
 
@@ -127,12 +118,16 @@ class Cursor:
         self.furthest = max(self.furthest, self.at)
 
     def number(self) -> float | None:
-        """Take a number, in digits or as a word up to a hundred."""
+        """Take a number, in digits or in words: ``three``, ``twenty one``, ``two hundred``."""
         word = self.word()
         value = NUMERALS.get(word.lower, word.number)
-        if value is not None:
-            self.move(1)
-        return value
+        if value is None:
+            return None
+        self.move(1)
+        if word.lower in _TENS:
+            digit = self.take(*_DIGITS)
+            return value if digit is None else value + NUMERALS[digit]
+        return value * 100 if word.lower in _DIGITS and self.take("hundred") else value
 
     def percent(self) -> float | None:
         """Take a percentage (``5%``, ``5 percent``) and return it in percent."""
