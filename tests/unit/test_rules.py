@@ -330,8 +330,8 @@ def test_the_catalogue_names_every_function_with_its_signature() -> None:
     assert INDICATORS["bollinger_upper"].startswith("bollinger_upper(series, window=20, deviations=2): ")
     asked = (
         "sma ema wma rsi macd macd_signal macd_histogram bollinger_upper bollinger_middle bollinger_lower atr adx "
-        "stochastic stochastic_k stochastic_d cci roc momentum obv vwap stddev highest lowest change percent_change lag "
-        "crosses_above crosses_below between rising falling"
+        "stochastic stochastic_k stochastic_d cci roc momentum obv vwap stddev highest lowest change percent_change "
+        "lag crosses_above crosses_below between rising falling"
     )
     assert set(asked.split()) <= set(INDICATORS)
     assert SERIES == ("open", "high", "low", "close", "volume")
