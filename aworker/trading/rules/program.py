@@ -29,8 +29,8 @@ class Program:
     look_back: int
     """Bars of warm-up: the most of its rules."""
     tail_bars: int | None
-    """How many of the latest bars give the last bar's values to about 1e-9 of those from all bars, gaps apart; None =
-    all of them, because on-balance volume is summed from the first bar.
+    """How many of the latest bars give the last bar's values, those of windows to the bit, smoothed ones to about 1e-9;
+    None = all of them, because on-balance volume is summed from the first bar.
 
     An exponential average counts 20 windows beside its look-back, Wilder's (rsi, atr, adx) 30.
     """
