@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from aworker.trading.bars import BarStore
 from aworker.trading.performance import (
@@ -99,23 +100,44 @@ def test_no_curve_at_all_has_no_figures() -> None:
     assert math.isnan(max_drawdown(np.empty(0))[0])
 
 
+def _days(days: range, bars_a_day: int, bar_s: int, *, weekends: bool = False) -> NDArray[np.int64]:
+    # The start is a Wednesday.
+    chosen = [day for day in days if weekends or day % 7 not in (3, 4)]
+    return np.array([START_S + day * DAY_S + bar * bar_s for day in chosen for bar in range(bars_a_day)])
+
+
 @pytest.mark.parametrize(
-    "bar_s, first_day, periods",
+    "timestamp, bar_s, periods",
     [
-        (DAY_S, 0, 252),
-        (60, 0, 252 * 390),
-        (3600, 0, 252 * 6.5),
-        (7 * DAY_S, 0, 52),
-        (DAY_S, 3, 365),
-        (3600, 3, 365 * 24),
-        (60, 3, 365 * 24 * 60),
+        pytest.param(_days(range(90), 1, DAY_S), DAY_S, 252, id="days"),
+        pytest.param(_days(range(2), 1, DAY_S), DAY_S, 252, id="two days"),
+        pytest.param(_days(range(90), 1, DAY_S, weekends=True), DAY_S, 365, id="days round the clock"),
+        pytest.param(_days(range(4, 17), 1, DAY_S, weekends=True), DAY_S, 365, id="13 days with one Saturday"),
+        pytest.param(_days(range(0, 700, 7), 1, 7 * DAY_S), 7 * DAY_S, 52, id="weeks"),
+        pytest.param(_days(range(10), 390, 60), 60, 252 * 390, id="US minutes"),
+        pytest.param(_days(range(10), 26, 900), 900, 252 * 26, id="US quarters of an hour"),
+        pytest.param(_days(range(10), 7, 3600), 3600, 252 * 7, id="US hours"),
+        pytest.param(_days(range(10), 510, 60), 60, 252 * 510, id="London minutes"),
+        pytest.param(_days(range(10), 24, 3600), 3600, 252 * 24, id="currencies, hours of five days"),
+        pytest.param(_days(range(10), 24, 3600, weekends=True), 3600, 365 * 24, id="hours round the clock"),
+        pytest.param(_days(range(1), 200, 60), 60, 252 * 390, id="part of a session"),
+        pytest.param(_days(range(3, 4), 20, 3600, weekends=True), 3600, 365 * 24, id="part of a Saturday"),
+        pytest.param(_days(range(10), 390, 60)[100:-100], 60, 252 * 390, id="first and last day in part"),
     ],
 )
-def test_a_year_has_as_many_bars_as_its_market_is_open(bar_s: int, first_day: int, periods: float) -> None:
-    # The start is a Wednesday: three days on is a Saturday.
-    timestamp = np.array([START_S + first_day * DAY_S, START_S + 5 * DAY_S])
-
+def test_a_year_has_as_many_bars_as_its_market_is_open(
+    timestamp: NDArray[np.int64], bar_s: int, periods: float
+) -> None:
     assert periods_per_year(bar_s, timestamp) == pytest.approx(periods)
+
+
+@pytest.mark.parametrize("bar_s, bars", [(DAY_S, 1), (60, 390)])
+def test_one_row_on_a_saturday_makes_no_market_round_the_clock(bar_s: int, bars: int) -> None:
+    timestamp = _days(range(60), bars, bar_s)
+
+    astray = np.sort(np.append(timestamp, START_S + 10 * DAY_S))
+
+    assert periods_per_year(bar_s, astray) == periods_per_year(bar_s, timestamp)
 
 
 @pytest.mark.parametrize("count", [1, 2, 199, 200, 201, 5_000])
