@@ -63,7 +63,10 @@ class Context:
         return self._is_cancelled()
 
     def progress(self, stage: str, message: str, data: Any = None, fraction: float | None = None) -> None:
-        """Publish how far the task is; ``fraction`` runs from 0 to 1."""
+        """Publish how far the task is; ``fraction`` runs from 0 to 1.
+
+        Raises TypeError when ``data`` is nothing that JSON can say.
+        """
         self._progress(stage, message, data, fraction)
 
     async def offload(self, function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any:
