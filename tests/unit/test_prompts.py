@@ -484,6 +484,14 @@ def test_an_edit_changes_what_it_names_and_nothing_else(current: Rules, prompt: 
     )
 
 
+def test_an_edit_of_a_rule_as_long_as_they_come() -> None:
+    long = "+".join(["close"] * 247)
+
+    draft = edit_from_prompt("set the RSI period to 21", Rules(f"rsi(close, 14) < {long}"), "Mine")
+
+    assert draft.rules.entry == f"rsi(close, 21) < {long.replace('+', ' + ')}"
+
+
 @pytest.mark.parametrize(
     "prompt, name", [("rename to Deep Dips", "Deep Dips"), ('call it "Dips, no stop"', "Dips, no stop")]
 )

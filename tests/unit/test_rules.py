@@ -81,9 +81,43 @@ def test_a_score_is_accepted(text: str) -> None:
         ("rsi(close)", 1, "rsi(close) > 0"),
         ("close > 1 and volume", 15, "volume > 0"),
         ("5(close) > 2", 2, "*"),
+        ("macd_sig(close) > 0", 1, "macd_signal"),
+        ("smaa(close) > 0", 1, "sma"),
+        ("mom(close) > 0", 1, "momentum"),
+        ("hhv(high, 20) > 1", 1, "highest"),
+        ("close < llv(low, 20)", 9, "lowest"),
+        ("o > 1", 1, "open"),
+        ("c > 1", 1, "close"),
+        ("cross_above(close, open)", 1, "crosses_above"),
+        ("log(close) > 1", 1, None),
+        ("keltner_upper(close) > 1", 1, None),
+        ("dema(close, 20) > 1", 1, None),
+        ("vwma(close, 20) > 1", 1, None),
+        ("sma(close, period=20) > 1", 12, "window"),
+        ("sma(close, length=20) > 1", 12, "window"),
+        ("sma(close, n=20) > 1", 12, "window"),
+        ("sma(close, timeperiod=20) > 1", 12, "window"),
+        ("sma(close, span=20) > 1", 12, "window"),
+        ("lag(close, n=2) > 1", 12, "bars"),
+        ("obv(n=2) > 1", 5, None),
+        ("bollinger_upper(close, std=2) > 1", 24, "deviations"),
+        ("close between 1 and 2", 7, "between(close, 1, 2)"),
+        ("open > 1 and rsi(close, 14) between 30 and 70", 29, "between(rsi(close, 14), 30, 70)"),
+        ("close + 1 between 1 and 2", 11, "between(value, low, high)"),
+        ("close between 1 and 2 + 3", 7, "between(value, low, high)"),
+        ("close cross_above sma(close, 20)", 7, "crosses_above(close, sma(close, 20))"),
+        ("close crosses above 20 and open > 1", 7, "crosses_above(close, 20)"),
+        ("close crossed below sma(sma(close, 2), 3)", 7, "crosses_below(left, right)"),
+        (f"close crosses above sma({'close' * 300})", 7, "crosses_above(left, right)"),
+        ("close crosses 20", 7, None),
+        ("close is above 20", 7, ">"),
+        ("close is not 20", 7, "!="),
+        ("close is not above 20", 7, None),
+        ("close is between 1 and 2", 7, "between(close, 1, 2)"),
+        ("close is rising", 7, None),
     ],
 )
-def test_an_error_points_at_its_column_and_suggests(text: str, column: int, suggestion: str) -> None:
+def test_an_error_points_at_its_column_and_suggests(text: str, column: int, suggestion: str | None) -> None:
     with pytest.raises(RuleError) as raised:
         parse_rule(text, "condition")
 
@@ -170,6 +204,7 @@ def test_a_score_must_be_a_number() -> None:
         "close > " + "-" * 1900 + "1",
         "not " * 490 + "close > 1",
         "+".join(["close"] * 250) + " > 1",
+        "abs(close+" * 60 + "close" + ")" * 60 + " > 1",
         "abs(" * 240 + "close" + ")" * 240 + " > 1",
         "close > 1" + " and close > 1" * 140,
         "x" * 2001,
@@ -183,7 +218,7 @@ def test_a_rule_that_is_too_much_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "column"),
-    [("+".join(["close"] * 60) + " > 1", 1), ("(" * 60 + "close > 1" + ")" * 60, 51), ("not " * 60 + "close > 1", 201)],
+    [("(" * 60 + "close > 1" + ")" * 60, 51), ("not " * 60 + "close > 1", 201)],
 )
 def test_a_rule_is_nested_fifty_deep_at_most(text: str, column: int) -> None:
     with pytest.raises(RuleError, match="nested at most 50 deep") as raised:
@@ -195,6 +230,18 @@ def test_a_rule_is_nested_fifty_deep_at_most(text: str, column: int) -> None:
 def test_a_long_rule_within_the_limits_is_accepted() -> None:
     parse_rule(" and ".join(f"close > sma(close, {window})" for window in range(2, 45)), "condition")
     parse_rule(" + ".join(["close"] * 45), "score")
+
+
+@pytest.mark.parametrize("operator", ["+", "-", "*", "/"])
+def test_a_flat_sum_or_product_is_not_nested(operator: str) -> None:
+    parse_rule(operator.join(["close"] * 201) + " > 1", "condition")
+
+
+def test_an_error_in_a_long_sum_points_at_its_term() -> None:
+    with pytest.raises(RuleError, match="was opem") as raised:
+        parse_rule("close+" * 100 + "opem" + "+close" * 100, "score")
+
+    assert raised.value.column == 601
 
 
 def test_look_back_of_nested_windows_adds_up_to_a_limit() -> None:

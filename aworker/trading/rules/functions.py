@@ -292,37 +292,50 @@ FUNCTIONS: dict[str, Function] = {
     )
 }
 
-SYNONYMS: dict[str, str] = {
-    "absolute": "abs",
-    "average": "sma",
-    "avg": "sma",
-    "bb_lower": "bollinger_lower",
-    "bb_middle": "bollinger_middle",
-    "bb_upper": "bollinger_upper",
-    "bbands": "bollinger_upper",
-    "bollinger": "bollinger_upper",
-    "cross_over": "crosses_above",
-    "crossover": "crosses_above",
-    "cross_under": "crosses_below",
-    "crossunder": "crosses_below",
-    "delay": "lag",
-    "ma": "sma",
-    "macd_hist": "macd_histogram",
-    "macd_line": "macd",
-    "max": "highest",
-    "mean": "sma",
-    "min": "lowest",
-    "pct_change": "percent_change",
-    "previous": "lag",
-    "price": "close",
-    "ref": "lag",
-    "shift": "lag",
-    "std": "stddev",
-    "stdev": "stddev",
-    "stoch": "stochastic",
-    "vol": "volume",
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    name: (ours,)
+    for ours, names in {
+        "abs": "absolute",
+        "bollinger_lower": "bb_lower",
+        "bollinger_middle": "bb_middle",
+        "bollinger_upper": "bb_upper bbands bollinger",
+        "close": "c price",
+        "crosses_above": "cross_above cross_over crossed_above crossover crosses_over",
+        "crosses_below": "cross_below cross_under crossed_below crossunder crosses_under",
+        "high": "h",
+        "highest": "hhv max",
+        "lag": "delay previous ref shift",
+        "low": "l",
+        "lowest": "llv min",
+        "macd": "macd_line",
+        "macd_histogram": "macd_hist macdhist",
+        "momentum": "mom",
+        "open": "o",
+        "percent_change": "pct_change pctchange",
+        "sma": "average avg ma mean",
+        "stddev": "std stdev",
+        "stochastic": "stoch",
+        "stochastic_d": "stoch_d",
+        "stochastic_k": "stoch_k",
+        "volume": "v vol",
+    }.items()
+    for name in names.split()
+} | dict.fromkeys(["ad", "adl", "dema", "tema", "tr", "vwma"], ())
+"""Other languages' names -> ours, for suggestions only; none for what is not here and looks like a misspelling."""
+
+ARGUMENT_SYNONYMS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ["n", "length", "lookback", "look_back", "period", "periods", "span", "timeperiod"], ("window", "bars")
+    ),
+    **dict.fromkeys(["bars", "days"], ("window",)),
+    "window": ("bars",),
+    **dict.fromkeys(["data", "price", "source", "src", "values", "x"], ("series", "value")),
+    **dict.fromkeys(["fast_length", "fast_period", "fastperiod"], ("fast",)),
+    **dict.fromkeys(["slow_length", "slow_period", "slowperiod"], ("slow",)),
+    **dict.fromkeys(["signal_length", "signal_period", "signalperiod"], ("signal",)),
+    **dict.fromkeys(["dev", "mult", "multiplier", "nbdev", "std", "stddev"], ("deviations",)),
 }
-"""Other languages' names -> ours, for suggestions only."""
+"""Other languages' arguments -> ours, of which the function's own is meant."""
 
 LINES: dict[tuple[str, str], str] = {
     ("macd", "line"): "macd",

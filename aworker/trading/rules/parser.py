@@ -11,6 +11,7 @@ import math
 from typing import Literal
 
 from aworker.trading.rules.functions import (
+    ARGUMENT_SYNONYMS,
     FUNCTIONS,
     LINES,
     MAX_WINDOW_BARS,
@@ -27,6 +28,9 @@ from aworker.trading.rules.steps import Steps
 MAX_CONSTANT = 1e12
 MAX_LOOK_BACK_BARS = 5000
 MAX_COST = 400
+
+# opem is open and smaa is sma, but log is not low and keltner_upper not bollinger_upper.
+_LEAST_LIKENESS = 0.75
 
 Kind = Literal["condition", "score"]
 
@@ -107,8 +111,7 @@ class _Parser:
             case ast.UnaryOp(op=ast.UAdd()):
                 return self.number(node.operand, depth)
             case ast.BinOp() if type(node.op) in _ARITHMETIC:
-                left, right = self.number(node.left, depth), self.number(node.right, depth)
-                return self.arithmetic(node, _ARITHMETIC[type(node.op)], left, right)
+                return self.terms(node, depth)
             case ast.Compare():
                 return self.compare(node, depth)
             case ast.Constant():
@@ -143,6 +146,17 @@ class _Parser:
             place = link if place is None else both(self.steps, place, link)
             left = right
         assert place is not None
+        return place
+
+    def terms(self, node: ast.BinOp, depth: int) -> int:
+        # a + b + c is (a + b) + c to Python; to its writer it is flat.
+        links = [node]
+        while isinstance(node.left, ast.BinOp) and type(node.left.op) in _ARITHMETIC:
+            node = node.left
+            links.append(node)
+        place = self.number(node.left, depth)
+        for link in reversed(links):
+            place = self.arithmetic(link, _ARITHMETIC[type(link.op)], place, self.number(link.right, depth))
         return place
 
     def arithmetic(self, node: ast.expr, operation: str, left: int, right: int) -> int:
@@ -217,11 +231,10 @@ class _Parser:
         given = dict(zip(names, call.args, strict=False))
         for word in call.keywords:
             if word.arg is None or word.arg not in names:
-                near = difflib.get_close_matches(str(word.arg), names, 1)
                 raise self.error(
                     word,
                     f"argument must be one of {function.signature}, was {str(word.arg)[:40]}",
-                    near[0] if near else None,
+                    _nearest(str(word.arg), names, ARGUMENT_SYNONYMS),
                 )
             if word.arg in given:
                 raise self.error(word, f"{word.arg} must be given once to {function.signature}, was given twice")
@@ -292,13 +305,7 @@ class _Parser:
         return None if isinstance(node, ast.Constant) or "..." in source else f"{source} > 0"
 
     def unknown(self, node: ast.expr, name: str) -> RuleError:
-        lower = name.lower()
-        known = [*_SERIES, *FUNCTIONS]
-        if lower in SYNONYMS:
-            suggestion: str | None = SYNONYMS[lower]
-        else:
-            near = difflib.get_close_matches(lower, known, 1)
-            suggestion = near[0] if near else None
+        suggestion = _nearest(name, [*_SERIES, *FUNCTIONS], SYNONYMS)
         return self.error(node, f"name must be a price or a function, was {name[:40]}", suggestion)
 
     def source(self, node: ast.expr) -> str:
@@ -311,6 +318,14 @@ class _Parser:
 
     def error(self, node: ast.expr | ast.keyword, message: str, suggestion: str | None = None) -> RuleError:
         return RuleError(self.text, self.column(node), message, suggestion)
+
+
+def _nearest(name: str, known: list[str], synonyms: dict[str, tuple[str, ...]]) -> str | None:
+    lower = name.lower()
+    if lower in synonyms:
+        return next((each for each in synonyms[lower] if each in known), None)
+    near = difflib.get_close_matches(lower, known, 1, _LEAST_LIKENESS)
+    return near[0] if near else None
 
 
 def _example(function: Function) -> str:

@@ -67,15 +67,29 @@ _WORDS_BETWEEN = {
     "above": ">",
     "over": ">",
     "exceeds": ">",
+    "greater": ">",
+    "higher": ">",
+    "more": ">",
     "below": "<",
     "under": "<",
+    "less": "<",
+    "lower": "<",
     "is": "==",
     "equals": "==",
     "plus": "+",
     "minus": "-",
     "times": "*",
-    "crosses": "crosses_above(left, right)",
 }
+
+_OPERAND = r"(?:\d+(?:\.\d+)?|[A-Za-z_]\w*(?:\([^()]*\))?)"
+_INFIX = re.compile(
+    rf"(?P<word>between|cross(?:es|ed)?[ _]?(?P<way>above|over|below|under))\b"
+    rf"(?: +(?P<right>{_OPERAND})(?: +and +(?P<high>{_OPERAND}))?(?= *(?:$|\)|(?:and|or)\b)))?",
+    re.ASCII,
+)
+_LEFT = re.compile(rf"(?:^|\(|\b(?:and|or|not)\b) *(?P<left>{_OPERAND}) *$", re.ASCII)
+_IS = re.compile(r"is +(?P<negated>not +)?", re.ASCII)
+_NAME = re.compile(r"[a-z_]\w*", re.ASCII)
 
 
 class _Open(NamedTuple):
@@ -124,7 +138,7 @@ def scan(text: str) -> str:
         if is_value or token == "not":
             if not wants_value:
                 raise RuleError(
-                    text, column, f"an operator must stand before {token[:40]!r}", _WORDS_BETWEEN.get(token.lower())
+                    text, column, f"an operator must stand before {token[:40]!r}", _instead_of_word(clean, column)
                 )
             wants_value = not is_value
         elif token == "(":
@@ -196,9 +210,38 @@ def _bad_number(text: str, column: int, clean: str) -> RuleError:
     return RuleError(text, column, f"number must have digits and a point only, was {token[:40]!r}", suggestion)
 
 
+def _instead_of_word(text: str, column: int) -> str | None:
+    before, rest = text[: column - 1], text[column - 1 :].lower()
+    copula = _IS.match(rest)
+    place = copula.end() if copula else 0
+    negated = copula is not None and copula["negated"] is not None
+    infix = _INFIX.match(rest, place)
+    word = _NAME.match(rest, place)
+    if infix is not None:
+        return None if negated else _as_call(before, infix)
+    if word is not None and (word.group() in _WORDS_BETWEEN or copula is None):
+        return None if negated else _WORDS_BETWEEN.get(word.group())
+    if word is not None and word.group() in ("rising", "falling"):
+        return None
+    return "!=" if negated else "=="
+
+
+def _as_call(before: str, infix: re.Match[str]) -> str:
+    is_between = infix["word"] == "between"
+    name = "between" if is_between else f"crosses_{'above' if infix['way'] in ('above', 'over') else 'below'}"
+    names = ("value", "low", "high") if is_between else ("left", "right")
+    left = _LEFT.search(before)
+    right, high = infix["right"], infix["high"]
+    template = f"{name}({', '.join(names)})"
+    if left is None or right is None or (high is None) == is_between:
+        return template
+    call = f"{name}({', '.join((left['left'], right, high) if is_between else (left['left'], right))})"
+    return call if len(call) <= 100 else template
+
+
 def _check_word(text: str, column: int, token: str, wants_value: bool) -> None:
     if token.lower() in ("and", "or", "not"):
         raise RuleError(text, column, f"word must be in lower case, was {token!r}", token.lower())
     if keyword.iskeyword(token):
-        suggestion = None if wants_value else _WORDS_BETWEEN.get(token)
+        suggestion = None if wants_value else _instead_of_word(text, column)
         raise RuleError(text, column, f"name must be a price or a function, was {token!r}", suggestion)
