@@ -11,7 +11,8 @@ from aworker.cli.options import ConfigOption, JsonOption, configured
 from aworker.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aworker.trading.bars import BarStore, ImportReport
+    from aworker.trading.bars import BarsInvalid, BarStore, Extent
+    from aworker.trading.importing import ImportReport
 
 program = typer.Typer(help="The price bars in store.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -38,6 +39,7 @@ def import_bars(
     store = _store(config, path)
     from aworker.cli.show import open_console, plain, print_json
     from aworker.trading.bars import BUNDLED_PATH
+    from aworker.trading.importing import import_bars as bring_in
     from aworker.trading.strategy import TIMEFRAMES
 
     if store.path.resolve().is_relative_to(BUNDLED_PATH.resolve()):
@@ -47,7 +49,7 @@ def import_bars(
         )
     if timeframe not in TIMEFRAMES:
         raise typer.BadParameter(f"--timeframe must be one of {', '.join(TIMEFRAMES)}, was {timeframe!r}")
-    reports = store.import_bars(file, timeframe, symbol, mode=mode, adjust=adjust)
+    reports = bring_in(store, file, timeframe, symbol, mode=mode, adjust=adjust)
     if as_json:
         print_json([report.as_dict() for report in reports])
         return
@@ -69,24 +71,51 @@ def list_bars(
     """List the symbols that have bars."""
     store = _store(config, path)
     from aworker.cli.show import open_console, plain, print_json
-    from aworker.trading.bars import instant_text
 
-    found = [
-        (each, extent)
-        for each in (store.timeframes() if timeframe is None else [timeframe])
-        for extent in store.extents(store.symbols(each), each)
-    ]
+    found: list[tuple[str, Extent]] = []
+    broken: list[BarsInvalid] = []
+    for each in store.timeframes() if timeframe is None else [timeframe]:
+        extents, errors = _extents(store, each)
+        found += ((each, extent) for extent in extents)
+        broken += errors
     if as_json:
         import msgspec
 
         print_json([{"timeframe": each, **msgspec.to_builtins(extent)} for each, extent in found])
-        return
-    console = open_console()
-    if not found:
+    elif found:
+        _print_extents(found)
+    elif not broken:
         what = "" if timeframe is None else f" {plain(timeframe)}"
-        console.print(f"No{what} bars under {plain(store.path)}", soft_wrap=True)
-        return
+        open_console().print(f"No{what} bars under {plain(store.path)}", soft_wrap=True)
+    for error in broken:
+        typer.echo(f"aworker: {error}", err=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _extents(store: BarStore, timeframe: str) -> tuple[list[Extent], list[BarsInvalid]]:
+    from aworker.trading.bars import BarsInvalid
+
+    symbols = store.symbols(timeframe)
+    try:
+        return list(store.extents(symbols, timeframe)), []
+    except BarsInvalid:
+        # One file is broken: one by one, so that the others are shown.
+        extents: list[Extent] = []
+        broken: list[BarsInvalid] = []
+        for symbol in symbols:
+            try:
+                extents += store.extents([symbol], timeframe)
+            except BarsInvalid as error:
+                broken.append(error)
+        return extents, broken
+
+
+def _print_extents(found: list[tuple[str, Extent]]) -> None:
     from rich.table import Table
+
+    from aworker.cli.show import open_console
+    from aworker.trading.bars import instant_text
 
     table = Table("symbol", "timeframe", box=None, padding=(0, 2, 0, 0))
     for heading in ("bars", "first", "last"):
@@ -95,7 +124,7 @@ def list_bars(
         ends = (extent.first_timestamp, extent.last_timestamp)
         texts = ("-" if instant is None else instant_text(instant, each) for instant in ends)
         table.add_row(extent.symbol, each, f"{extent.bars:,}", *texts)
-    console.print(table)
+    open_console().print(table)
 
 
 @program.command()
@@ -131,17 +160,20 @@ def show(
 
 def report_lines(report: ImportReport) -> list[str]:
     """Return what an import did with one symbol, in words: a line for what is stored, one for each thing amiss."""
-    from aworker.trading.bars import GAPS_SHOWN, instant_text
+    from aworker.trading.bars import instant_text
+    from aworker.trading.importing import GAPS_SHOWN
 
     def instant(timestamp: int | None) -> str:
         return "?" if timestamp is None else instant_text(timestamp, report.timeframe)
 
+    instead = f" in place of {report.rows_before:,}" if report.rows_before else ""
     lines = [
-        f"{report.symbol} {report.timeframe}: {report.rows_read:,} rows read, {report.rows_stored:,} bars stored, "
+        f"{report.symbol} {report.timeframe}: {_counted(report.rows_read, 'row')} read, "
+        f"{_counted(report.rows_stored, 'bar')} stored{instead}, "
         f"{instant(report.first_timestamp)} to {instant(report.last_timestamp)}"
     ]
     amiss = (
-        (report.dropped_unreadable, "dropped, the date or a price is missing or no number (NaN)"),
+        (report.dropped_unreadable, f"dropped, cannot be read (the first in {report.first_unreadable})"),
         (report.dropped_not_positive, "dropped, a price is zero or negative"),
         (report.dropped_high_below_low, "dropped, high is below low"),
         (report.dropped_duplicate, "dropped, a later row has the same instant"),
@@ -150,10 +182,19 @@ def report_lines(report: ImportReport) -> list[str]:
         (report.volume_missing, "volume missing or negative, stored as 0"),
     )
     lines += [f"  {what}: {count:,}" for count, what in amiss if count]
+    if report.unadjusted:
+        lines.append(
+            f"  adj close differs from close in {_counted(report.unadjusted, 'row')}: "
+            "splits or dividends are not taken out; --adjust does it"
+        )
     lines += [f"  gap: no bar between {instant(before)} and {instant(after)}" for before, after in report.gaps]
     if len(report.gaps) >= GAPS_SHOWN:
         lines.append(f"  (these are the first {GAPS_SHOWN} gaps)")
     return lines
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _store(config: Path | None, path: Path | None) -> BarStore:

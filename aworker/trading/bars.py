@@ -1,7 +1,13 @@
 """Price bars: one parquet file per symbol and timeframe, ``<path>/<timeframe>/<SYMBOL>.parquet``.
 
-Invariant: what the store holds is in time order without duplicates, and a file is either the old or the new one, never
-half of one. A symbol reaches a path only through `safe_symbol`.
+Invariant: what the store holds is in time order without duplicates, a file is either the old or the new one, never half
+of one, and of the symbols written together all are new or none. A symbol reaches a path only through `safe_symbol`.
+
+How symbols are written together, under the lock of the store: drafts ``.<SYMBOL>.draft`` are written and synced, then
+one record ``.record`` names them, then each is renamed to its place, then the record is removed. Whoever next writes to
+the store or lists the symbols of the timeframe finishes what a record left behind says; drafts without a record are
+removed by the next to write. So a kill at any moment leaves all old or all new. Why a lock file and not one per symbol:
+an import takes seconds and is rare, and one lock cannot deadlock.
 
 Why files are read in batches: a call of polars costs 0.7 ms whatever it reads, so 500 symbols one by one take 350 ms,
 in batches 65 ms, and the next batch is read while one is worked on. Why they are not compressed: adjusted prices hardly
@@ -14,16 +20,16 @@ cost 23 KB instead of 123 KB, and of a million minute bars the same. Smaller gro
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -36,10 +42,14 @@ BUNDLED_PATH = Path(__file__).parent / "data"
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 PRICES = ("open", "high", "low", "close")
+MAX_EPOCH_S = 100_000_000_000
+"""The year 5138; what is above it is no seconds but milliseconds."""
 SECONDS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 _SYMBOL = re.compile(r"[A-Z0-9^][A-Z0-9.^=_-]{0,31}")
 _TIMEFRAME = re.compile(r"([1-9][0-9]{0,3})([mhdw])")
+_LOCK = ".lock"
+_RECORD = ".record"
 _BATCH_BYTES = 4 << 20
 _LARGE_BYTES = 8 << 20
 _ROW_GROUP = 1 << 10
@@ -47,10 +57,6 @@ _ROW_BYTES = 8 * len(COLUMNS)
 _TYPED = [pl.col(name).cast(pl.Int64 if name == "timestamp" else pl.Float64) for name in COLUMNS]
 _Entry = tuple[str, Path, int]
 """A symbol, its file and the file's size in bytes."""
-GAPS_SHOWN = 20
-_MAX_EPOCH_S = 100_000_000_000
-_TIME_NAMES = ("timestamp", "date", "datetime", "time")
-_ADJUSTED_NAMES = ("adj_close", "adj close", "adjclose", "adjusted_close", "adjusted close")
 
 
 class NoBars(RequestDeclined):
@@ -96,37 +102,6 @@ class Extent:
     last_timestamp: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What an import kept of one symbol, what it mended and what it dropped. Counts are rows."""
-
-    symbol: str
-    timeframe: str
-    rows_read: int
-    rows_stored: int
-    first_timestamp: int | None
-    last_timestamp: int | None
-    out_of_order: int
-    """Rows that stood before an older one; they were sorted."""
-    dropped_duplicate: int
-    """Rows of an instant that a later row has too; the last one was kept."""
-    dropped_unreadable: int
-    """Rows whose instant or a price is no number."""
-    dropped_not_positive: int
-    """Rows with a price of zero or below."""
-    dropped_high_below_low: int
-    widened: int
-    """Rows whose open or close stood outside low to high; the range was widened to hold them."""
-    volume_missing: int
-    """Rows whose volume was missing or negative and is stored as 0."""
-    gaps: list[list[int]]
-    """[last timestamp before, first after] of holes: over five days, or over one bar inside a day. At most 20."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as a JSON-like object."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-
 def safe_symbol(symbol: str) -> str | None:
     """Return the symbol in upper case, or None when it is none (and so could not name a file safely)."""
     upper = symbol.strip().upper()
@@ -161,8 +136,12 @@ class BarStore:
     def symbols(self, timeframe: str) -> list[str]:
         """Return the symbols that have bars, sorted."""
         timeframe_s(timeframe)
+        folder = self.path / timeframe
         try:
-            names = os.listdir(self.path / timeframe)
+            names = os.listdir(folder)
+            if _RECORD in names:
+                self._finish(folder)
+                names = os.listdir(folder)
         except (FileNotFoundError, NotADirectoryError):
             return []
         stems = (name.removesuffix(".parquet") for name in names if name.endswith(".parquet"))
@@ -331,22 +310,49 @@ class BarStore:
         self.write_many([bars])
 
     def write_many(self, markets: Iterable[Bars]) -> None:
-        """Store the bars of several symbols as `write` does: when one cannot be written, none is."""
-        # All that can fail is done before the first file is put in its place.
-        drafts: list[tuple[Path, Path]] = []
+        """Store the bars of several symbols as `write` does: all of a timeframe, or, when one cannot be written, none.
+
+        The markets are drawn while nobody else writes, so what they read of the store is what they replace.
+        """
         try:
-            drafts.extend(self._draft_of(bars) for bars in markets)
-            for draft, file in drafts:
-                draft.replace(file)
+            with self._locked():
+                self._settle()
+                try:
+                    drafts = [self._draft_of(bars) for bars in markets]
+                    for folder in {draft.parent for draft in drafts}:
+                        _write_record(folder, [draft.name for draft in drafts if draft.parent == folder])
+                finally:
+                    self._settle()
         except OSError as error:
             raise BarsInvalid(
                 f"{self.path} must be a folder to write bars to, was not ({error}); correct it"
             ) from error
-        finally:
-            for draft, _ in drafts:
-                draft.unlink(missing_ok=True)
 
-    def _draft_of(self, bars: Bars) -> tuple[Path, Path]:
+    @contextmanager
+    def _locked(self, wait: bool = True) -> Iterator[None]:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / _LOCK).open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                yield
+            finally:
+                # Closing would not do: a child that was forked meanwhile has the file open too.
+                fcntl.flock(stream, fcntl.LOCK_UN)
+
+    def _finish(self, folder: Path) -> None:
+        try:
+            with self._locked(wait=False):
+                _settle(folder)
+        except OSError:
+            # Somebody is writing now and finishes it, or the store is only to be read: go on with what is there.
+            pass
+
+    def _settle(self) -> None:
+        for folder in self.path.iterdir():
+            if _TIMEFRAME.fullmatch(folder.name) and folder.is_dir():
+                _settle(folder)
+
+    def _draft_of(self, bars: Bars) -> Path:
         safe = safe_symbol(bars.symbol)
         if safe is None:
             raise BarsInvalid(f"symbol must be 1 to 32 of A-Z 0-9 . ^ = _ -, was {bars.symbol[:40]!r}; rename it")
@@ -354,120 +360,14 @@ class BarStore:
         if np.any(np.diff(bars.timestamp) <= 0):
             raise BarsInvalid(f"timestamps of {safe} must rise from bar to bar, was not so; sort them first")
         folder = self.path / bars.timeframe
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{safe}.{os.getpid()}.{secrets.token_hex(4)}.draft"
+        folder.mkdir(exist_ok=True)
+        draft = folder / f".{safe}.draft"
         frame = pl.DataFrame({name: getattr(bars, name) for name in COLUMNS})
-        try:
-            with draft.open("wb") as stream:
-                frame.write_parquet(stream, compression="uncompressed", row_group_size=_ROW_GROUP)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-        return draft, folder / f"{safe}.parquet"
-
-    def import_bars(
-        self,
-        file: str | os.PathLike[str],
-        timeframe: str = "1d",
-        symbol: str | None = None,
-        *,
-        mode: Literal["replace", "merge"] = "replace",
-        adjust: bool = False,
-    ) -> list[ImportReport]:
-        """Check the bars of a csv (also ``.csv.gz``) or parquet file and store them, one report per symbol.
-
-        Columns, in any case and order: ``date``, ``datetime``, ``time`` or ``timestamp`` (ISO 8601, or epoch in
-        seconds, milliseconds, microseconds or nanoseconds), ``open``, ``high``, ``low``, ``close``, ``volume``
-        (optional), and ``symbol`` or ``ticker`` unless ``symbol`` is given. ``merge`` keeps older bars of other
-        instants. ``adjust`` multiplies the prices by adjusted close / close (column ``adj close``) and divides the
-        volume by it, so that the money traded in a bar stays and no split looks like a burst of volume.
-        Raises BarsInvalid when a column is missing or no row of a symbol is usable; then nothing at all is stored.
-        """
-        step_s = timeframe_s(timeframe)
-        frame = _read_foreign(Path(file), is_daily=step_s >= 86_400)
-        if symbol is not None:
-            groups = [(symbol, frame)]
-        elif "symbol" in frame.columns:
-            groups = [(str(key[0]), part) for key, part in frame.group_by(["symbol"], maintain_order=True)]
-        else:
-            raise BarsInvalid(f"{file} must have a column symbol or ticker, was without; name the symbol instead")
-        checked = [self._check(name, timeframe, step_s, part, mode, adjust) for name, part in groups]
-        self.write_many(bars for bars, _ in checked)
-        return [report for _, report in checked]
-
-    def _check(
-        self, name: str, timeframe: str, step_s: int, frame: pl.DataFrame, mode: str, adjust: bool
-    ) -> tuple[Bars, ImportReport]:
-        safe = safe_symbol(name)
-        if safe is None:
-            raise BarsInvalid(f"symbol must be 1 to 32 of A-Z 0-9 . ^ = _ -, was {name[:40]!r}; rename it")
-        columns = {column: frame.get_column(column).to_numpy() for column in ("timestamp", *PRICES, "volume")}
-        if adjust:
-            if "adjusted" not in frame.columns:
-                raise BarsInvalid(
-                    f"bars of {safe} must have a column adj close to adjust by, was without; import without adjusting"
-                )
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = frame.get_column("adjusted").to_numpy() / columns["close"]
-                columns |= {price: columns[price] * ratio for price in PRICES}
-                columns["volume"] = columns["volume"] / ratio
-        rows_read = len(frame)
-        prices = np.stack([columns[price] for price in PRICES])
-        readable = np.isfinite(columns["timestamp"]) & np.isfinite(prices).all(axis=0)
-        positive = readable & (prices > 0).all(axis=0)
-        ordered = positive & (columns["high"] >= columns["low"])
-        kept = {column: values[ordered] for column, values in columns.items()}
-        # Days and weeks start at midnight UTC, whatever hour the source gave them.
-        grain_s = 86_400 if step_s >= 86_400 else 1
-        instant = (kept["timestamp"] // grain_s).astype(np.int64) * grain_s
-        out_of_order = int(np.count_nonzero(np.diff(instant) < 0))
-        order = np.argsort(instant, kind="stable")
-        instant = instant[order]
-        last_of_instant = np.append(np.diff(instant) != 0, True)[: len(instant)]
-        order = order[last_of_instant]
-        instant = instant[last_of_instant]
-        open_, high, low, close = (kept[price][order].astype(np.float64) for price in PRICES)
-        top, bottom = np.maximum(high, np.maximum(open_, close)), np.minimum(low, np.minimum(open_, close))
-        volume = kept["volume"][order].astype(np.float64)
-        volume_ok = np.isfinite(volume) & (volume >= 0)
-        new = Bars(safe, timeframe, instant, open_, top, bottom, close, np.where(volume_ok, volume, 0.0))
-        if not len(new):
-            raise BarsInvalid(
-                f"bars of {safe} must hold a usable row, was {rows_read} rows without: "
-                f"{np.count_nonzero(~readable)} with a date or price that cannot be read, "
-                f"{np.count_nonzero(readable & ~positive)} with a price of zero or below, "
-                f"{np.count_nonzero(positive & ~ordered)} with high below low; write dates as 2024-01-31"
-            )
-        stored = self._merged(new) if mode == "merge" else new
-        report = ImportReport(
-            symbol=safe,
-            timeframe=timeframe,
-            rows_read=rows_read,
-            rows_stored=len(stored),
-            first_timestamp=int(stored.timestamp[0]),
-            last_timestamp=int(stored.timestamp[-1]),
-            out_of_order=out_of_order,
-            dropped_duplicate=int(np.count_nonzero(ordered)) - len(new),
-            dropped_unreadable=int(np.count_nonzero(~readable)),
-            dropped_not_positive=int(np.count_nonzero(readable & ~positive)),
-            dropped_high_below_low=int(np.count_nonzero(positive & ~ordered)),
-            widened=int(np.count_nonzero((top != high) | (bottom != low))),
-            volume_missing=int(np.count_nonzero(~volume_ok)),
-            gaps=_gaps(stored.timestamp, step_s),
-        )
-        return stored, report
-
-    def _merged(self, new: Bars) -> Bars:
-        try:
-            old = self.load(new.symbol, new.timeframe)
-        except NoBars:
-            return new
-        other = ~np.isin(old.timestamp, new.timestamp)
-        order = np.argsort(np.concatenate([old.timestamp[other], new.timestamp]), kind="stable")
-        joined = (np.concatenate([getattr(old, name)[other], getattr(new, name)])[order] for name in COLUMNS)
-        return Bars(new.symbol, new.timeframe, *joined)
+        with draft.open("wb") as stream:
+            frame.write_parquet(stream, compression="uncompressed", row_group_size=_ROW_GROUP)
+            stream.flush()
+            os.fsync(stream.fileno())
+        return draft
 
     def _batches(self, symbols: Iterable[str], timeframe: str, most_bytes: int | None = None) -> Iterator[list[_Entry]]:
         # ``most_bytes`` is what is read of a file at most; None = all of it.
@@ -517,6 +417,41 @@ class BarStore:
         return bars[_window(bars.timestamp, start_s, end_s, before)]
 
 
+def _write_record(folder: Path, drafts: list[str]) -> None:
+    # Its rename is the moment from which all is new, so the drafts must be on the disk before.
+    draft = folder / f"{_RECORD}~"
+    with draft.open("w", encoding="ascii") as stream:
+        stream.write("\n".join(drafts))
+        stream.flush()
+        os.fsync(stream.fileno())
+    _sync(folder)
+    draft.replace(folder / _RECORD)
+    _sync(folder)
+
+
+def _settle(folder: Path) -> None:
+    # Bring a timeframe's folder to rest, under the lock: do what its record says, remove drafts that none speaks of.
+    record = folder / _RECORD
+    if record.exists():
+        for name in record.read_text(encoding="ascii", errors="replace").splitlines():
+            draft = folder / name
+            symbol = name[1:].removesuffix(".draft")
+            if _SYMBOL.fullmatch(symbol) and draft.exists():
+                draft.replace(folder / f"{symbol}.parquet")
+        _sync(folder)
+        record.unlink()
+    for draft in folder.glob(".*.draft"):
+        draft.unlink()
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _read_ahead(batches: Iterable[list[_Entry]]) -> Iterator[tuple[list[_Entry], pl.DataFrame | None]]:
     # The next batch is read while this one is worked on: polars lets other threads run.
     with ThreadPoolExecutor(1, "bars") as thread:
@@ -558,19 +493,15 @@ def _extent(symbol: str, timestamp: NDArray[np.int64]) -> Extent:
     return Extent(symbol, len(timestamp), int(timestamp[0]), int(timestamp[-1]))
 
 
-class _reading:
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (pl.exceptions.PolarsError, OSError)):
-            raise BarsInvalid(
-                f"{self.file} must be a table with the columns {', '.join(COLUMNS)}, was unreadable: {error}; "
-                "import it again"
-            ) from error
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "unreadable"
+        raise BarsInvalid(
+            f"{file} must be a table with the columns {', '.join(COLUMNS)}, was {reason}; import it again"
+        ) from error
 
 
 def _bars_of(table: pl.DataFrame, symbol: str, timeframe: str) -> Bars:
@@ -581,7 +512,7 @@ def _sound(bars: Bars, file: Path) -> Bars:
     # A file may have been put there by hand: bars out of order would trade backwards in time without a word.
     timestamp = bars.timestamp
     if len(timestamp) and not (
-        timestamp.dtype == np.int64 and (timestamp[1:] > timestamp[:-1]).all() and timestamp[-1] < _MAX_EPOCH_S
+        timestamp.dtype == np.int64 and (timestamp[1:] > timestamp[:-1]).all() and timestamp[-1] < MAX_EPOCH_S
     ):
         raise BarsInvalid(f"{file} must have rising timestamps in epoch seconds, was not so; import it again")
     return bars
@@ -602,106 +533,3 @@ def _window(timestamp: NDArray[np.int64], start_s: float | None, end_s: float | 
     stop = max(stop, first)
     first = 0 if before is None else max(first - before, 0)
     return slice(first, stop)
-
-
-def _gaps(timestamp: NDArray[np.int64], step_s: int) -> list[list[int]]:
-    step = np.diff(timestamp)
-    if step_s >= 86_400:
-        is_gap = step > 5 * step_s
-    else:
-        is_gap = (step > step_s) & (timestamp[1:] // 86_400 == timestamp[:-1] // 86_400)
-    places = np.flatnonzero(is_gap)[:GAPS_SHOWN]
-    return [[int(timestamp[place]), int(timestamp[place + 1])] for place in places]
-
-
-def _read_foreign(file: Path, is_daily: bool) -> pl.DataFrame:
-    try:
-        if file.suffix == ".parquet":
-            frame = pl.read_parquet(file, glob=False)
-        else:
-            frame = pl.read_csv(file, infer_schema=False, glob=False)
-        frame = frame.rename({name: name.strip().lower() for name in frame.columns})
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BarsInvalid(f"{file} must be a csv or parquet file of bars, was not ({reason}); check it") from error
-    time_name = next((name for name in _TIME_NAMES if name in frame.columns), None)
-    missing = [name for name in PRICES if name not in frame.columns]
-    if time_name is None:
-        missing.insert(0, "date")
-    if time_name is None or missing:
-        raise BarsInvalid(
-            f"{file} must have the columns {', '.join(missing)}, was {', '.join(frame.columns)[:200]}; add them"
-        )
-    chosen = [_instants(frame.get_column(time_name), is_daily)]
-    chosen += [_numbers(frame, name, name) for name in PRICES]
-    chosen.append(_numbers(frame, "volume", "volume"))
-    adjusted = next((name for name in _ADJUSTED_NAMES if name in frame.columns), None)
-    if adjusted is not None:
-        chosen.append(_numbers(frame, adjusted, "adjusted"))
-    symbol_name = next((name for name in ("symbol", "ticker") if name in frame.columns), None)
-    if symbol_name is not None:
-        chosen.append(
-            frame.get_column(symbol_name)
-            .cast(pl.String)
-            .fill_null("")
-            .str.strip_chars()
-            .str.to_uppercase()
-            .alias("symbol")
-        )
-    return pl.DataFrame(chosen)
-
-
-def _numbers(frame: pl.DataFrame, name: str, alias: str) -> pl.Series:
-    if name not in frame.columns:
-        return pl.Series(alias, np.full(len(frame), np.nan))
-    column = frame.get_column(name)
-    if column.dtype == pl.String:
-        column = column.str.strip_chars()
-    return column.cast(pl.Float64, strict=False).fill_null(float("nan")).alias(alias)
-
-
-def _instants(column: pl.Series, is_daily: bool) -> pl.Series:
-    # Epoch seconds as float64, NaN where the text is no instant. Of days the date counts as it is written: midnight in
-    # Tokyo is still the day before in UTC.
-    if column.dtype == pl.Date:
-        column = column.cast(pl.Datetime("us"))
-    if isinstance(column.dtype, pl.Datetime):
-        if is_daily:
-            column = column.dt.replace_time_zone(None)
-        seconds = column.dt.epoch("us").cast(pl.Float64) / 1e6
-    elif column.dtype == pl.String:
-        text = column.str.strip_chars()
-        if is_daily:
-            text = text.str.replace(r"^(\d{4}-\d\d-\d\d)[ Tt].*$", "${1}")
-        numeric = _epoch_seconds(text.cast(pl.Float64, strict=False))
-        plain = text.str.replace(r"(?i)(z|utc|[+-]00:?00)$", "").str.strip_chars().str.replace("[Tt]", " ")
-        shifted = text.str.replace(r"^(\S+) (\S+)$", "${1}T${2}").str.to_datetime(
-            "%+", strict=False, time_unit="us", time_zone="UTC"
-        )
-        found = pl.DataFrame({"numeric": numeric, "shifted": shifted.dt.epoch("us").cast(pl.Float64) / 1e6})
-        for place, form in enumerate(("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")):
-            moment = plain.str.to_datetime(form, strict=False, time_unit="us")
-            found = found.with_columns((moment.dt.epoch("us").cast(pl.Float64) / 1e6).alias(f"text{place}"))
-        day = plain.str.to_date("%Y-%m-%d", strict=False)
-        found = found.with_columns((day.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6).alias("day"))
-        seconds = found.select(pl.coalesce("day", "text0", "text1", "shifted", "numeric")).to_series()
-    else:
-        seconds = _epoch_seconds(column.cast(pl.Float64, strict=False))
-    return seconds.fill_null(float("nan")).alias("timestamp")
-
-
-def _epoch_seconds(number: pl.Series) -> pl.Series:
-    # Seconds reach 1e11 in the year 5138, milliseconds pass it in 1973: the size tells the unit. Seconds of August 1970
-    # are days without their dashes, such as 20240131.
-    is_day = number.is_between(19_000_101, 21_001_231).fill_null(False)
-    if is_day.any():
-        text = pl.select(pl.when(is_day).then(number)).to_series().cast(pl.Int64, strict=False).cast(pl.String)
-        day = text.str.to_date("%Y%m%d", strict=False).cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6
-        rest = _epoch_seconds(pl.select(pl.when(~is_day).then(number)).to_series())
-        return pl.select(pl.when(is_day).then(day).otherwise(rest)).to_series()
-    size = number.abs()
-    divisor = pl.DataFrame({"size": size}).select(
-        pl.when(pl.col("size") >= 1e17).then(1e9).when(pl.col("size") >= 1e14).then(1e6)
-        .when(pl.col("size") >= 1e11).then(1e3).otherwise(1.0)
-    )  # fmt: skip
-    return number / divisor.to_series()

@@ -31,7 +31,7 @@ def test_import_says_what_it_dropped(here: Here, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines() == [
         "ACME 1d: 8 rows read, 4 bars stored, 2024-01-02 to 2024-02-09",
-        "  dropped, the date or a price is missing or no number (NaN): 1",
+        "  dropped, cannot be read (the first in line 7, column Open: 'NaN'): 1",
         "  dropped, a price is zero or negative: 1",
         "  dropped, high is below low: 1",
         "  dropped, a later row has the same instant: 1",
@@ -91,7 +91,7 @@ def test_one_wrong_symbol_leaves_all_as_they_were(here: Here, tmp_path: Path) ->
     ended = here("bars", "import", "two.csv", "--path", "bars")
 
     assert ended.returncode == 1
-    assert "bars of B must hold a usable row, was 1 rows without: " in ended.stderr
+    assert "bars of B must hold a usable row, was 1 row without: 1 with a price of zero or below" in ended.stderr
     assert BarStore(tmp_path / "bars").symbols("1d") == []
 
 
@@ -115,8 +115,10 @@ def test_the_bundled_bars_are_not_imported_into(here: Here, tmp_path: Path, path
         (HEADER + SOUND, ("--symbol", "A", "--mode", "append"), 2, "append"),
         ("Date,Close\n2024-01-02,1\n", ("--symbol", "A"), 1, "must have the columns open, high, low"),
         ("Date,Open,High,Low,Close\n2024-01-02,1,1,1,1\n", ("--symbol", "A", "--adjust"), 1, "column adj close"),
-        ("", ("--symbol", "A"), 1, "x.csv must be a csv or parquet file of bars, was not"),
-        (None, ("--symbol", "A"), 1, "x.csv must be a csv or parquet file of bars, was not"),
+        ("", ("--symbol", "A"), 1, "x.csv must be a csv or parquet file of bars, was empty; export it again"),
+        (None, ("--symbol", "A"), 1, "x.csv must be a csv or parquet file of bars, was not there; check the name"),
+        (HEADER + SOUND, ("--symbol", "A", "-t", "1w"), 1, "was one every 1d; import them with timeframe 1d"),
+        ("Date,Open,High,Low,Close\n2/1/24,1,1,1,1\n", ("--symbol", "A"), 1, "line 2, column Date: '2/1/24'"),
         (HEADER + SOUND, ("--symbol", "A", "--path", "x.csv"), 1, "x.csv must be a folder to write bars to, was not"),
     ],
 )
@@ -132,3 +134,33 @@ def test_a_file_that_is_no_bars_is_told_in_words(
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not list((tmp_path / "bars").glob("**/*"))
+
+
+def test_import_says_what_it_replaced_and_did_not_adjust(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text(HEADER + SOUND)
+    (tmp_path / "new.csv").write_text(HEADER + "2024-01-03,1,3,1,2,1,5\n")
+    given = ("--symbol", "ACME", "--path", "bars")
+
+    here("bars", "import", "old.csv", *given)
+    ended = here("bars", "import", "new.csv", *given)
+
+    assert ended.stdout.splitlines()[:-1] == [
+        "ACME 1d: 1 row read, 1 bar stored in place of 2, 2024-01-03 to 2024-01-03",
+        "  adj close differs from close in 1 row: splits or dividends are not taken out; --adjust does it",
+    ]
+
+
+def test_list_shows_the_others_when_one_is_broken(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("symbol," + HEADER + "".join(f"B,{row}\na,{row}\n" for row in SOUND.split()))
+    here("bars", "import", "two.csv", "--path", "bars")
+    (tmp_path / "bars" / "1d" / "A.parquet").write_bytes(b"PAR1 not at all PAR1")
+
+    listed = here("bars", "list", "--path", "bars")
+    as_json = here("bars", "list", "--json", "--path", "bars")
+
+    told = "aworker: bars/1d/A.parquet must be a table with the columns timestamp, open, high, low, close, volume, "
+    assert [line.split()[:2] for line in listed.stdout.splitlines()] == [["symbol", "timeframe"], ["B", "1d"]]
+    assert [extent["symbol"] for extent in json.loads(as_json.stdout)] == ["B"]
+    for ended in (listed, as_json):
+        assert ended.returncode == 1
+        assert ended.stderr == told + "was unreadable; import it again\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +23,6 @@ from aworker.trading.bars import (
     timeframe_s,
 )
 from tests.fixtures.market import DAY_S, START_S, make_bars, random_bars, store_of
-
-CSV = """Date,Open,High,Low,Close,Volume
-2020-01-03,10,12,9,11,100
-2020-01-02,10,12,9,11,100
-2020-01-06,10,12,9,11,100
-2020-01-06,20,22,19,21,200
-2020-01-07,-1,12,9,11,100
-2020-01-08,10,8,9,9,100
-2020-01-09,10,nan,9,11,100
-2020-01-10,13,12,9,8,
-soon,10,12,9,11,100
-2020-02-10,10,12,9,11,100
-"""
 
 
 def test_bundled_bars_are_there_without_a_path() -> None:
@@ -286,139 +272,11 @@ def test_a_file_put_there_by_hand_must_be_sound(tmp_path: Path, instants: list[i
         store.load("HAND", "1d")
 
 
-def test_an_import_says_what_it_dropped_and_mended(tmp_path: Path) -> None:
-    file = tmp_path / "new.csv"
-    file.write_text(CSV)
-    store = BarStore(tmp_path / "store")
-
-    (report,) = store.import_bars(file, "1d", "new")
-
-    bars = store.load("NEW", "1d")
-    assert report.as_dict() == {
-        "symbol": "NEW",
-        "timeframe": "1d",
-        "rows_read": 10,
-        "rows_stored": 5,
-        "first_timestamp": START_S + DAY_S,
-        "last_timestamp": START_S + 40 * DAY_S,
-        "out_of_order": 1,
-        "dropped_duplicate": 1,
-        "dropped_unreadable": 2,
-        "dropped_not_positive": 1,
-        "dropped_high_below_low": 1,
-        "widened": 1,
-        "volume_missing": 1,
-        "gaps": [[START_S + 9 * DAY_S, START_S + 40 * DAY_S]],
-    }
-    assert bars.close.tolist() == [11, 11, 21, 8, 11]
-    assert bars.low[3] == 8
-    assert bars.high[3] == 13
-    assert bars.volume.tolist() == [100, 100, 200, 0, 100]
-    json.dumps(report.as_dict(), allow_nan=False)
-
-
-@pytest.mark.parametrize(
-    "first, second",
-    [
-        ("2020-01-02T14:30:00Z", "2020-01-02T14:31:00Z"),
-        ("2020-01-02 14:30:00", "2020-01-02 14:31"),
-        ("2020-01-02T15:30:00+01:00", "2020-01-02 09:31:00-05:00"),
-        ("1577975400", "1577975460"),
-        ("1577975400000", "1577975460000"),
-        ("1577975400000000000", "1577975460000000000"),
-    ],
-)
-def test_instants_are_read_in_many_spellings(tmp_path: Path, first: str, second: str) -> None:
-    file = tmp_path / "minutes.csv"
-    file.write_text(f"Time,open,high,low,close\n{first},1,1,1,1\n{second},1,1,1,1\n")
-    store = BarStore(tmp_path / "store")
-
-    store.import_bars(file, "1m", "M")
-
-    assert store.load("M", "1m").timestamp.tolist() == [1_577_975_400, 1_577_975_460]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "2020-01-02",
-        "20200102",
-        "2020-01-02 00:00:00+09:00",
-        "2020-01-02T23:00:00-05:00",
-        "2020-01-02T00:00",
-        "1577923200",
-    ],
-)
-@pytest.mark.parametrize("timeframe", ["1d", "1w"])
-def test_a_day_is_the_date_that_is_written(tmp_path: Path, text: str, timeframe: str) -> None:
-    file = tmp_path / "days.csv"
-    file.write_text(f"date,open,high,low,close\n{text},1,1,1,1\n")
-    store = BarStore(tmp_path / "store")
-
-    store.import_bars(file, timeframe, "D")
-
-    assert store.load("D", timeframe).timestamp.tolist() == [START_S + DAY_S]
-
-
-@pytest.mark.parametrize(
-    "dates",
-    [
-        pl.Series("date", [20200102]),
-        pl.Series("date", ["2020-01-02"]).str.to_datetime().dt.replace_time_zone("Asia/Tokyo"),
-        pl.Series("date", [1_577_923_200_000]),
-    ],
-    ids=["compact", "zoned", "ms"],
-)
-def test_days_of_a_parquet_file_are_those_that_are_written(tmp_path: Path, dates: pl.Series) -> None:
-    file = tmp_path / "days.parquet"
-    pl.DataFrame([dates, *(pl.Series(name, [1.0]) for name in ("open", "high", "low", "close"))]).write_parquet(file)
-    store = BarStore(tmp_path / "store")
-
-    store.import_bars(file, "1d", "D")
-
-    assert store.load("D", "1d").timestamp.tolist() == [START_S + DAY_S]
-
-
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(BarsInvalid, match="file must be a folder to write bars to, was not"):
         BarStore(tmp_path / "file").write(random_bars(1, 5))
-
-
-def test_a_parquet_file_with_dates_is_imported(tmp_path: Path) -> None:
-    file = tmp_path / "foreign.parquet"
-    days = pl.Series("Date", ["2020-01-02", "2020-01-03"]).str.to_date()
-    pl.DataFrame([days, *(pl.Series(name, [5, 6]) for name in ("Open", "High", "Low", "Close"))]).write_parquet(file)
-    store = BarStore(tmp_path / "store")
-
-    (report,) = store.import_bars(file, "1d", "P")
-
-    assert report.rows_stored == 2
-    assert store.load("P", "1d").timestamp.tolist() == [START_S + DAY_S, START_S + 2 * DAY_S]
-
-
-def test_a_file_of_many_symbols_is_taken_apart(tmp_path: Path) -> None:
-    file = tmp_path / "many.csv"
-    file.write_text(
-        "ticker,date,open,high,low,close\nA,2020-01-02,1,1,1,1\nB,2020-01-02,2,2,2,2\nA,2020-01-03,3,3,3,3\n"
-    )
-    store = BarStore(tmp_path / "store")
-
-    reports = store.import_bars(file)
-
-    assert [(report.symbol, report.rows_stored) for report in reports] == [("A", 2), ("B", 1)]
-    assert store.load("A", "1d").close.tolist() == [1, 3]
-
-
-def test_a_symbol_in_two_spellings_is_one(tmp_path: Path) -> None:
-    file = tmp_path / "many.csv"
-    file.write_text("symbol,date,open,high,low,close\nA,2020-01-02,1,1,1,1\n a ,2020-01-03,3,3,3,3\n")
-    store = BarStore(tmp_path / "store")
-
-    reports = store.import_bars(file)
-
-    assert [(report.symbol, report.rows_stored) for report in reports] == [("A", 2)]
 
 
 def test_when_one_symbol_cannot_be_written_none_is(tmp_path: Path) -> None:
@@ -429,63 +287,6 @@ def test_when_one_symbol_cannot_be_written_none_is(tmp_path: Path) -> None:
 
     assert len(store.load("A", "1d")) == 5
     assert [file.name for file in (tmp_path / "1d").iterdir()] == ["A.parquet"]
-
-
-def test_merging_keeps_older_bars_and_prefers_new_ones(tmp_path: Path) -> None:
-    file = tmp_path / "new.csv"
-    file.write_text("date,open,high,low,close\n2020-01-03,9,9,9,9\n2020-01-04,9,9,9,9\n")
-    flat = make_bars([(1, 1, 1, 1)] * 3, "M")
-    store = BarStore(store_of(tmp_path / "store", flat))
-
-    store.import_bars(file, "1d", "M", mode="merge")
-
-    assert store.load("M", "1d").close.tolist() == [1, 1, 9, 9]
-
-
-def test_adjusting_keeps_the_money_traded(tmp_path: Path) -> None:
-    file = tmp_path / "split.csv"
-    file.write_text(
-        "date,open,high,low,close,volume,adj close\n2020-01-02,10,12,8,10,100,5\n2020-01-03,5,6,4,5,200,5\n"
-    )
-    store = BarStore(tmp_path / "store")
-
-    store.import_bars(file, "1d", "S", adjust=True)
-
-    bars = store.load("S", "1d")
-    assert [bars.open[0], bars.high[0], bars.low[0], bars.close[0], bars.volume[0]] == [5, 6, 4, 5, 200]
-    assert bars.volume.tolist() == [200, 200]
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("date,open,high,low\n2020-01-02,1,1,1\n", "must have the columns close"),
-        ("when,open,high,low,close\n2020-01-02,1,1,1,1\n", "must have the columns date"),
-        ("date,open,high,low,close\n2020-01-02,0,0,0,0\n", "must hold a usable row, was 1 rows without"),
-        ("date,open,high,low,close\n", "must hold a usable row, was 0 rows without"),
-        ("date,open,high,low,close\n01/31/2020,1,1,1,1\n", "1 with a date or price that cannot be read.*2024-01-31"),
-        ("date,open,high,low,close\n20201332,1,1,1,1\n", "1 with a date or price that cannot be read"),
-        ("Date,date,open,high,low,close\n2020-01-02,2020-01-02,1,1,1,1\n", "must be a csv or parquet file"),
-        ("", "must be a csv or parquet file"),
-    ],
-)
-def test_a_file_that_is_no_bars_stores_nothing(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "bad.csv"
-    file.write_text(text)
-    store = BarStore(store_of(tmp_path / "store", random_bars(1, 5)))
-
-    with pytest.raises(BarsInvalid, match=message):
-        store.import_bars(file, "1d", "TEST")
-
-    assert len(store.load("TEST", "1d")) == 5
-
-
-def test_a_file_without_symbols_needs_one(tmp_path: Path) -> None:
-    file = tmp_path / "one.csv"
-    file.write_text("date,open,high,low,close\n2020-01-02,1,1,1,1\n")
-
-    with pytest.raises(BarsInvalid, match="column symbol or ticker"):
-        BarStore(tmp_path).import_bars(file)
 
 
 def test_a_store_may_bring_its_own_sectors(tmp_path: Path) -> None:
