@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from tests.e2e.commands import Here, aworker, eventually, running
-from tests.servers import Server
+from tests.servers import Server, free_port
 
 AT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
 READY = "is ready:"
@@ -283,7 +283,8 @@ def test_a_server_that_cannot_start_ends_it_with_2_and_the_log(tmp_path: Path) -
 
 
 def test_a_cluster_is_refused_in_words(tmp_path: Path) -> None:
-    with Server(tmp_path, "--cluster-enabled", "yes") as cluster:
+    # Its bus would be on the port + 10,000, which may be no port.
+    with Server(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as cluster:
         refused = aworker("run", "--redis-url", cluster.url, cwd=tmp_path)
 
     assert refused.returncode == 2
