@@ -6,6 +6,7 @@ Invariant: rules that passed `check_rules` compile, and ``rules_from_source(sour
 
 from __future__ import annotations
 
+import difflib
 import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -73,7 +74,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeframe: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(TIMEFRAMES)})] = "1d"
     risk: Risk = Risk()
     reentry: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(REENTRIES)})] = "cycle"
-    """``cycle`` waits for an exit signal after a stop, ``edge`` for a new entry signal, ``level`` for nothing."""
+    """After a limit of `Risk`, ``cycle`` waits for an exit signal, ``edge`` for an entry signal, ``level`` for none."""
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -220,34 +221,90 @@ SOURCE_KEYS = (
     "reentry",
 )
 
-# No rule holds a colon, so a key with its colon can only begin the next field.
-_KEY = re.compile(rf"(?:(?<=\s)|^)({'|'.join(SOURCE_KEYS)}):", re.IGNORECASE)
+_KNOWN_KEY = rf"(?<!\S)(?:{'|'.join(SOURCE_KEYS)}):"
+# No rule holds a colon, so a word with its colon can only begin the next field, one that is unknown too.
+_KEY = re.compile(rf"({_KNOWN_KEY}|(?<!\S)[A-Za-z_][\w-]*:(?=[\s\d.]|$))", re.IGNORECASE)
+# A name alone on its line is free text: "name: Dips: #2".
+_NAME_LINE = re.compile(rf"\s*name:((?:(?!{_KNOWN_KEY}).)*)", re.IGNORECASE)
+_FIELD_INSIDE = re.compile(_KNOWN_KEY, re.IGNORECASE)
+
+_KEY_SYNONYMS = {
+    name: key
+    for key, names in {
+        "name": "title",
+        "entry": "buy enter long",
+        "exit": "sell",
+        "rank": "rank_by score sort",
+        "stop_loss": "loss sl stop",
+        "take_profit": "profit target tp",
+        "trailing_stop": "trail trailing trailing_stop_loss",
+        "max_bars": "hold holding_period max_hold max_holding",
+        "symbols": "symbol ticker tickers universe watchlist",
+        "timeframe": "bar_size bars interval",
+    }.items()
+    for name in names.split()
+}
+
+
+class FieldUnknown(StrategyInvalid):
+    """A text in the source form has a field that no strategy has."""
 
 
 def is_source(text: str) -> bool:
-    """Whether a text begins with a key of the source form."""
-    return _KEY.match(text.lstrip()) is not None
+    """Whether a text begins with a key of the source form, comments apart."""
+    lines = (line.strip() for line in text.splitlines())
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    return _FIELD_INSIDE.match(first) is not None
 
 
 def source_fields(text: str) -> dict[str, str]:
-    """Split a text in the source form, on one line or several, into its fields as written.
+    """Split a text in the source form, on one line or several, into its fields as written, without comments.
 
-    Raises StrategyInvalid for a text before the first key, a key given twice and an empty value.
+    Raises StrategyInvalid for a text before the first key, a key given twice, an empty value and a field inside a
+    comment beside a value; and, where it is otherwise sound, FieldUnknown.
     """
-    marks = list(_KEY.finditer(text))
-    before = text[: marks[0].start()] if marks else text
+    (_, before), *written = _written_fields(text)
     if before.strip():
         raise _invalid("source", f"fields of the form key: value ({', '.join(SOURCE_KEYS)})", before.strip(), "drop it")
     fields: dict[str, str] = {}
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
-        key = mark.group(1).lower()
-        value = text[mark.end() : following.start() if following else len(text)].strip().rstrip(",;").rstrip()
+    for key, text_of_key in written:
+        value = text_of_key.strip().rstrip(",;").rstrip()
         if key in fields:
             raise _invalid(f"source.{key}", "given once", value, "remove one of the two")
         if not value:
-            raise _invalid(f"source.{key}", "followed by its value", value, "write one or leave the key out")
+            hint = "write one or leave the key out"
+            if key == "name":
+                hint += "; a name with a colon stands on a line of its own"
+            raise _invalid(f"source.{key}", "followed by its value", value, hint)
         fields[key] = value
+    unknown = next((key for key in fields if key not in SOURCE_KEYS), None)
+    if unknown is not None:
+        near = _KEY_SYNONYMS.get(unknown) or next(iter(difflib.get_close_matches(unknown, SOURCE_KEYS, 1, 0.75)), None)
+        hint = "leave it out" if near is None else f"did you mean {near}?"
+        raise FieldUnknown(f"source must have the fields {', '.join(SOURCE_KEYS)} only, was {unknown[:40]!r}; {hint}")
     return fields
+
+
+def _written_fields(text: str) -> list[tuple[str, str]]:
+    written = [("", "")]
+    for line in text.splitlines():
+        name = _NAME_LINE.fullmatch(line)
+        if name is not None:
+            written.append(("name", name[1]))
+            continue
+        line, _, comment = line.partition("#")
+        # A text whose lines were joined to one would lose what stands behind its first comment.
+        if line.strip() and _FIELD_INSIDE.search(comment):
+            hint = "put it on a line of its own"
+            raise _invalid("source: a comment beside a value", "without a field", f"#{comment}", hint)
+        first, *rest = _KEY.split(line)
+        if rest and _FIELD_INSIDE.match(rest[0]) is None and re.fullmatch(r"\s*[A-Za-z][\w\s-]*", first):
+            # "stop loss: 5%"
+            first, rest[0] = "", first + rest[0]
+        written[-1] = (written[-1][0], f"{written[-1][1]}\n{first}")
+        for key, value in zip(rest[::2], rest[1::2], strict=True):
+            written.append(("_".join(re.split(r"[\s-]+", key[:-1].strip().lower())), value))
+    return written
 
 
 def rules_from_source(text: str) -> Rules:
@@ -259,24 +316,46 @@ def rules_from_source(text: str) -> Rules:
 
 
 def apply_fields(rules: Rules, fields: dict[str, str]) -> Rules:
-    """Return rules with the source form's fields put in their place, checked. Raises StrategyInvalid."""
-    changes: dict[str, Any] = {key: fields[key] for key in ("entry", "exit", "rank") if key in fields}
-    changes |= {key: fields[key].lower() for key in ("timeframe", "reentry") if key in fields}
-    if "symbols" in fields:
-        # Without commas "AAPL and MSFT" would be three symbols.
-        symbols = fields["symbols"].split(",")
-        changes["symbols"] = None if fields["symbols"].lower() == "all" else tuple(symbols)
-    risk: dict[str, Any] = {
-        key: _fraction(f"source.{key}", fields[key])
-        for key in ("stop_loss", "take_profit", "trailing_stop")
-        if key in fields
+    """Return rules with the source form's fields put in their place, checked; ``none`` takes one away.
+
+    Raises StrategyInvalid.
+    """
+    given = {key: None if value.lower() == "none" else value for key, value in fields.items()}
+    changes: dict[str, Any] = {key: given[key] for key in ("exit", "rank") if key in given}
+    changes |= {
+        key: (given[key] or default).lower()
+        for key, default in (("timeframe", "1d"), ("reentry", "cycle"))
+        if key in given
     }
-    if "max_bars" in fields:
-        text = fields["max_bars"]
-        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+    if "entry" in fields:
+        changes["entry"] = fields["entry"]
+    if "symbols" in fields:
+        changes["symbols"] = symbols_from_text(fields["symbols"], "source.symbols")
+    risk: dict[str, Any] = {
+        key: None if given[key] is None else _fraction(f"source.{key}", fields[key])
+        for key in ("stop_loss", "take_profit", "trailing_stop")
+        if key in given
+    }
+    if "max_bars" in given:
+        text = given["max_bars"]
+        if text is not None and not (text.isascii() and text.isdigit() and len(text) <= 9):
             raise _invalid("source.max_bars", "a whole number of bars", text, "write max_bars: 20")
-        risk["max_bars"] = int(text)
+        risk["max_bars"] = None if text is None else int(text)
     return check_rules(msgspec.structs.replace(rules, risk=msgspec.structs.replace(rules.risk, **risk), **changes))
+
+
+def symbols_from_text(text: str, path: str) -> tuple[str, ...] | None:
+    """Read symbols with commas between them; None = every symbol, which is written ``all``.
+
+    In capitals ALL and NONE are tickers. Raises StrategyInvalid.
+    """
+    word = text.strip()
+    if word in ("all", "All"):
+        return None
+    if word in ("none", "None"):
+        raise _invalid(path, "symbols, or all for every one of the store", word, "the ticker is NONE")
+    # Without commas "AAPL and MSFT" would be three symbols.
+    return check_symbols(word.split(","), path)
 
 
 def describe(rules: Rules) -> str:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from aworker.trading.prompts import PromptNotUnderstood, edit_from_prompt, strategy_from_prompt
 from aworker.trading.strategy import (
     MAX_PROMPT_CHARACTERS,
+    SOURCE_KEYS,
     Draft,
     Risk,
     Rules,
@@ -229,7 +230,11 @@ _conditions = st.sampled_from(
         rank=st.none() | st.sampled_from(["roc(close, 20)", "-rsi(close)", "close / lag(close, 5)"]),
         symbols=st.none()
         | st.lists(
-            st.from_regex(r"\A[A-Z0-9][A-Z0-9]{0,5}([.-][A-Z]{1,3})?\Z"), min_size=1, max_size=5, unique=True
+            st.from_regex(r"\A[A-Z0-9^][A-Z0-9]{0,5}([.=_-][A-Z]{1,3})?\Z")
+            | st.sampled_from(["ALL", "NONE", "NAN", "TRUE", "NULL", *(key.upper() for key in SOURCE_KEYS)]),
+            min_size=1,
+            max_size=5,
+            unique=True,
         ).map(tuple),
         timeframe=st.sampled_from(["1m", "1h", "1d", "1w"]),
         risk=st.builds(

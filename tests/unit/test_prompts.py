@@ -465,12 +465,13 @@ CROSS = Rules(
             "create a golden cross strategy",
             f"{GOLDEN} | {DEATH} | -stop_loss: 5% | -take_profit: 10% | -symbols: AAPL, MSFT",
         ),
-        (
-            DIPS,
-            "entry: close > open",
-            "entry: close > open | -exit: rsi(close, 14) > 70 | -stop_loss: 5% | -take_profit: 10% | "
-            "-symbols: AAPL, MSFT",
-        ),
+        (DIPS, "entry: close > open", "entry: close > open"),
+        (DIPS, "entry: close > open stop_loss: 3%", "entry: close > open | stop_loss: 3%"),
+        (DIPS, "entry: RSI below 25", "entry: rsi(close, 14) < 25"),
+        (DIPS, "# no limits\nexit: none\nstop_loss: none", "-exit: rsi(close, 14) > 70 | -stop_loss: 5%"),
+        (DIPS, "entry: close > open\nsymbols: all", "entry: close > open | -symbols: AAPL, MSFT"),
+        (SLOW, "timeframe: none", "-timeframe: 1h"),
+        (DIPS, "Entry: RSI below 25. Stop: 3%", "entry: rsi(close, 14) < 25 | stop_loss: 3%"),
     ],
 )
 def test_an_edit_changes_what_it_names_and_nothing_else(current: Rules, prompt: str, changes: str) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from aworker.errors import RequestDeclined
 from aworker.trading.strategy import (
+    SOURCE_KEYS,
     Draft,
+    FieldUnknown,
     Risk,
     Rules,
     StrategyInvalid,
@@ -17,8 +19,10 @@ from aworker.trading.strategy import (
     describe,
     draft_from_json,
     draft_schema,
+    is_source,
     percent_text,
     rules_from_source,
+    source_fields,
     source_text,
 )
 
@@ -104,6 +108,73 @@ def test_the_source_text_says_all_of_a_strategy() -> None:
     assert rules_from_source(text) == rules_from_source(text.replace("\n", " ")) == FULL
 
 
+@pytest.mark.parametrize("ticker", ["ALL", "NONE", "NAN", "TRUE", "NULL", "ENTRY"])
+def test_a_ticker_in_capitals_is_no_word(ticker: str) -> None:
+    rules = Rules("close > open", symbols=(ticker,))
+
+    assert rules_from_source(source_text(rules)) == rules
+
+
+@pytest.mark.parametrize("word", ["all", "All", " all "])
+def test_all_symbols_are_written_in_lower_case(word: str) -> None:
+    assert rules_from_source(f"entry: close > open symbols: {word}").symbols is None
+
+
+def test_comments_and_blank_lines_are_left_out() -> None:
+    text = """
+    # Dips, first try
+    name: Dips: #2
+
+    entry: rsi(close, 14) < 30  # oversold
+      and close > open
+    # exit: rsi(close, 14) > 70
+    stop_loss: 5% # note: wide
+    symbols: AAPL, # Apple
+      MSFT
+    # the end"""
+
+    assert source_fields(text) == {
+        "name": "Dips: #2",
+        "entry": "rsi(close, 14) < 30  \n      and close > open",
+        "stop_loss": "5%",
+        "symbols": "AAPL, \n      MSFT",
+    }
+    assert rules_from_source(text).entry == "rsi(close, 14) < 30 and close > open"
+    assert is_source(text)
+
+
+@pytest.mark.parametrize(
+    "written, suggestion",
+    [
+        ("stoploss: 5%", "did you mean stop_loss?"),
+        ("stop: 5%", "did you mean stop_loss?"),
+        ("TakeProfit:5%", "did you mean take_profit?"),
+        ("maxbar: 5", "did you mean max_bars?"),
+        ("universe: AAPL", "did you mean symbols?"),
+        ("leverage: 3", "leave it out"),
+    ],
+)
+@pytest.mark.parametrize("separator", ["\n", " ", "\n\n# why\n", "\nexit: close < open "])
+def test_a_field_that_no_strategy_has_is_told(written: str, suggestion: str, separator: str) -> None:
+    with pytest.raises(FieldUnknown, match=r"source must have the fields name, entry, .* only, was ") as raised:
+        rules_from_source(f"entry: close > open{separator}{written}")
+
+    assert str(raised.value).endswith(suggestion)
+
+
+def test_a_field_may_be_written_as_words() -> None:
+    rules = rules_from_source("entry: close > open\nstop loss: 5%\nTake-Profit: 9%")
+
+    assert rules.risk == Risk(stop_loss=0.05, take_profit=0.09)
+
+
+def test_none_takes_any_optional_field_away() -> None:
+    fields = dict.fromkeys((*SOURCE_KEYS,), "none") | {"symbols": "all", "entry": "close > open"}
+
+    assert apply_fields(FULL, fields) == Rules("close > open")
+    assert apply_fields(FULL, {"stop_loss": "None"}).risk == msgspec.structs.replace(FULL.risk, stop_loss=None)
+
+
 def test_fields_change_only_what_they_name() -> None:
     changed = apply_fields(FULL, {"stop_loss": "0.03", "symbols": "all"})
 
@@ -119,6 +190,11 @@ def test_fields_change_only_what_they_name() -> None:
         ("buy entry: close > open", "source must be fields"),
         ("entry: close > open entry: close < open", "source.entry must be given once"),
         ("entry: exit: close > open", "source.entry must be followed by its value"),
+        ("", "source.entry must be given"),
+        ("\n# nothing yet\n", "source.entry must be given"),
+        ("entry: close > open # stop_loss: 5%", "source: a comment beside a value must be without a field"),
+        ("entry: close > open symbols: none", "source.symbols must be symbols, or all for every one"),
+        ("name: Dips: x entry: close > open", "a name with a colon stands on a line of its own"),
         ("entry: close > open stop_loss: a lot", "source.stop_loss must be a percentage or a fraction, was 'a lot'"),
         ("entry: close > open stop_loss: 1e999999999%", "source.stop_loss must be a percentage"),
         ("entry: close > open stop_loss: nan", "source.stop_loss must be a percentage"),

@@ -18,6 +18,7 @@ Why a grammar and not keyword search: a strategy trades money, so a half that is
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from textwrap import shorten
 
 import msgspec
@@ -29,6 +30,7 @@ from aworker.trading.strategy import (
     MAX_NAME_CHARACTERS,
     MAX_PROMPT_CHARACTERS,
     Draft,
+    FieldUnknown,
     Rules,
     StrategyInvalid,
     apply_fields,
@@ -54,9 +56,9 @@ def strategy_from_prompt(prompt: str) -> Draft:
 def edit_from_prompt(prompt: str, current: Rules, name: str, made_by: str = "") -> Draft:
     """Read a prompt as a change of ``current``, the rules of the strategy called ``name``.
 
-    What the prompt does not speak of stays. "Create a ... strategy" and rules that begin with ``entry:`` describe a
-    strategy whole and replace all of it. A name that tells of the rules, since nobody gave one in ``made_by``, the
-    prompt that made them, is made anew where they change. Raises PromptNotUnderstood.
+    What the prompt does not speak of stays, also where it is written as fields; ``exit: none`` takes one away. "Create
+    a ... strategy" describes a strategy whole and replaces all of it. A name that tells of the rules, since nobody gave
+    one in ``made_by``, the prompt that made them, is made anew where they change. Raises PromptNotUnderstood.
     """
     _check_length(prompt)
     read = _edit_from_source if is_source(prompt) else _edit_from_words
@@ -103,7 +105,7 @@ def _draft_from_source(prompt: str) -> Draft:
 def _edit_from_source(prompt: str, current: Rules, name: str) -> Draft:
     try:
         fields = source_fields(prompt)
-        rules = rules_from_source(prompt) if "entry" in fields else apply_fields(current, fields)
+        rules = apply_fields(current, fields)
     except StrategyInvalid as error:
         return _words_instead(lambda: _edit_from_words(prompt, current, name), error, prompt)
     return _draft(fields.get("name", name), rules, prompt)
@@ -112,7 +114,8 @@ def _edit_from_source(prompt: str, current: Rules, name: str) -> Draft:
 def _words_instead(read: Callable[[], Draft], error: StrategyInvalid, prompt: str) -> Draft:
     # "Exit: RSI above 80" begins like rules and is words; when it is neither, the rules' own error says more.
     try:
-        source_fields(prompt)
+        with suppress(FieldUnknown):
+            source_fields(prompt)
         return read()
     except (StrategyInvalid, PromptNotUnderstood):
         declined = PromptNotUnderstood(str(error), [], prompt.strip())
