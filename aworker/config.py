@@ -304,6 +304,7 @@ def _values_allowed(field: str) -> str:
 
 def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
     worker, pool, results = config.worker, config.pool, config.results
+    a_fraction = "give a fraction such as 0.001"
     labels = [queue.label for queue in config.queues]
     names = [queue.name for queue in config.queues]
     rules: list[tuple[bool, str, str, Any, str]] = [
@@ -348,8 +349,14 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
         (config.dead_letters.max_bytes >= 1024, "dead_letters.max_bytes", ">= 1024", config.dead_letters.max_bytes, ""),
         (config.monitor.interval_s > 0, "monitor.interval_s", "> 0", config.monitor.interval_s, "use 300"),
         (config.market_data.max_age_s >= 0, "market_data.max_age_s", ">= 0", config.market_data.max_age_s, "0: off"),
-        (0 <= config.backtest.commission < 1, "backtest.commission", "0 <= x < 1", config.backtest.commission, "0"),
-        (0 <= config.backtest.slippage < 1, "backtest.slippage", "0 <= x < 1", config.backtest.slippage, "0"),
+        (
+            0 <= config.backtest.commission < 1,
+            "backtest.commission",
+            "0 <= x < 1",
+            config.backtest.commission,
+            a_fraction,
+        ),
+        (0 <= config.backtest.slippage < 1, "backtest.slippage", "0 <= x < 1", config.backtest.slippage, a_fraction),
         (config.strategies.first_id >= 1, "strategies.first_id", ">= 1", config.strategies.first_id, "use 1000000"),
         (not config.llm.base_url or bool(config.llm.model), "llm.model", "set when base_url is", config.llm.model, ""),
     ]

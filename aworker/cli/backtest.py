@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 def backtest(
     strategy: Annotated[
-        str, typer.Argument(metavar="FILE_OR_ID", help="A file of rules or JSON, or a stored strategy's id")
+        str,
+        typer.Argument(metavar="FILE_OR_ID", help="A file of rules or JSON, - for stdin, or a stored strategy's id"),
     ],
-    symbols: Annotated[str | None, typer.Option("--symbols", help="AAPL,MSFT [default: the strategy's own]")] = None,
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", help="AAPL,MSFT or all [default: the strategy's own]")
+    ] = None,
     start: Annotated[str | None, typer.Option("--start", help="YYYY-MM-DD [default: 365 days before the end]")] = None,
     end: Annotated[str | None, typer.Option("--end", help="YYYY-MM-DD, itself included [default: now]")] = None,
     commission: Annotated[
@@ -41,16 +44,19 @@ def backtest(
         market_data={"path": None if bars is None else str(bars)},
     )
     strategy_id, name, rules = _strategy(settings, strategy)
+    asked = None if symbols is None else _symbols(symbols)
     start_s, end_s = _instant("--start", start, is_end=False), _instant("--end", end, is_end=True)
     import msgspec
 
+    if symbols is not None and asked is None:
+        rules = msgspec.structs.replace(rules, symbols=None)
     from aworker.clock import now_s
 
     request = {
         "rules": msgspec.to_builtins(rules),
         "now_s": now_s(),
         "strategy_id": strategy_id,
-        "symbols": None if symbols is None else list(_symbols(symbols)),
+        "symbols": None if asked is None else list(asked),
         "start_s": start_s,
         "end_s": end_s,
         "market_data_path": settings.market_data.path or None,
@@ -74,14 +80,14 @@ def _strategy(config: Config, file_or_id: str) -> tuple[int, str, Rules]:
         stored = asked_of_store(config, lambda store: store.get(strategy_id))
         return strategy_id, f"{strategy_id} ({stored.name})", stored.rules
     file = Path(file_or_id)
-    draft = read_draft(read_text(file), file.stem)
+    draft = read_draft(read_text(file), file)
     return 0, draft.name, draft.rules
 
 
-def _symbols(text: str) -> tuple[str, ...]:
-    from aworker.trading.strategy import check_symbols
+def _symbols(text: str) -> tuple[str, ...] | None:
+    from aworker.trading.strategy import symbols_from_text
 
-    return check_symbols(text.split(","), "--symbols")
+    return symbols_from_text(text, "--symbols")
 
 
 def _instant(option: str, text: str | None, *, is_end: bool) -> float | None:

@@ -20,6 +20,7 @@ from aworker.cli.chart import draw_curve
 CHART_HEIGHT = 14
 MOST_WIDTH = 100
 TRADES_SHOWN = 5
+SYMBOLS_NAMED = 10
 FAILED_STATUSES = ("error", "failed")
 
 
@@ -115,6 +116,7 @@ def _show_backtest(console: Console, data: Mapping[str, Any]) -> None:
     )
     if summary.get("note"):
         console.print(plain(summary["note"]), style="dim", soft_wrap=True)
+    _show_without_bars(console, summary)
     held = _table(metrics, "buy_and_hold")
     table = Table("metric", box=None, padding=(0, 2, 0, 0))
     table.add_column("strategy", justify="right")
@@ -134,6 +136,14 @@ def _show_backtest(console: Console, data: Mapping[str, Any]) -> None:
         shown = min(TRADES_SHOWN, len(instances))
         console.print(f"The latest {shown} of {_counted(len(instances), 'trade')}", style="bold")
         console.print(Padding(_trades(instances[-TRADES_SHOWN:]), (0, 0, 0, 2), expand=False))
+
+
+def _show_without_bars(console: Console, data: Mapping[str, Any]) -> None:
+    symbols = data.get("symbols_without_bars")
+    if isinstance(symbols, list) and symbols:
+        named = ", ".join(line(symbol) for symbol in symbols[:SYMBOLS_NAMED])
+        more = f" and {len(symbols) - SYMBOLS_NAMED:,} more" if len(symbols) > SYMBOLS_NAMED else ""
+        console.print(f"Without bars: {named}{more}", style="dim", soft_wrap=True)
 
 
 def _trades(instances: Sequence[Mapping[str, Any]]) -> Table:
@@ -162,6 +172,7 @@ def _show_screening(console: Console, data: Mapping[str, Any]) -> None:
         style="bold",
         soft_wrap=True,
     )
+    _show_without_bars(console, data)
     if ranking:
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("place", justify="right")
@@ -182,6 +193,7 @@ def _show_alerts(console: Console, data: Mapping[str, Any]) -> None:
         style="bold",
         soft_wrap=True,
     )
+    _show_without_bars(console, data)
     if alerts:
         table = Table("symbol", box=None, padding=(0, 2, 0, 0))
         table.add_column("score", justify="right")
@@ -220,7 +232,10 @@ def _counted(value: Any, noun: str) -> str:
 
 
 def _percent(value: Any) -> str:
-    return f"{value:+.1%}" if isinstance(value, (int, float)) else "-"
+    if not isinstance(value, (int, float)):
+        return "-"
+    text = f"{value:+.1%}"
+    return "0.0%" if text[1:] == "0.0%" else text
 
 
 def _share(value: Any) -> str:

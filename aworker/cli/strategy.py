@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -20,10 +21,18 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 PUBLIC_USER = 0
+STDIN = "-"
+_MOST_USER = 2**63 - 1
 
 program = typer.Typer(help="The strategies that are stored.", no_args_is_help=True, rich_markup_mode=None)
 
 IdArgument = Annotated[int, typer.Argument(metavar="ID")]
+
+
+def _user(value: int) -> int:
+    if not 0 <= value <= _MOST_USER:
+        raise typer.BadParameter(f"must be a whole number from 0 to {_MOST_USER} (an int64), was {value}")
+    return value
 
 
 @program.command("list")
@@ -116,10 +125,13 @@ def delete(strategy_id: IdArgument, config: ConfigOption = None, redis_url: Redi
 @program.command()
 def create(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="Rules (lines such as entry: rsi(close, 14) < 30) or JSON")
+        Path | None,
+        typer.Argument(metavar="FILE", help="Rules (lines such as entry: rsi(close, 14) < 30) or JSON; - reads stdin"),
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="What it does, in words or as rules")] = None,
-    user: Annotated[int, typer.Option("--user", help="Its owner; 0 = public, anybody may edit it")] = PUBLIC_USER,
+    user: Annotated[
+        int, typer.Option("--user", callback=_user, help="Its owner; 0 = public, anybody may edit it")
+    ] = PUBLIC_USER,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
@@ -129,7 +141,7 @@ def create(
     settings = configured(config, redis_url)
     if file is not None:
         text = read_text(file)
-        draft = read_draft(text, file.stem)
+        draft = read_draft(text, file)
     else:
         text = prompt or ""
         from aworker.trading.prompts import strategy_from_prompt
@@ -153,7 +165,11 @@ def create(
 def edit(
     strategy_id: IdArgument,
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="The fields that change, the rules whole, or JSON")
+        Path | None,
+        typer.Argument(
+            metavar="FILE",
+            help="The fields that change (exit: none takes one away), or JSON, which replaces all; - reads stdin",
+        ),
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="What changes, such as: set the stop to 8%")] = None,
     version: Annotated[int | None, typer.Option("--version", help="Only if this is still the latest")] = None,
@@ -161,7 +177,7 @@ def edit(
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
-    """Store the next version of a strategy, as its owner would; what is not spoken of stays."""
+    """Store the next version of a strategy, as its owner would; what is not spoken of stays, except with JSON."""
     _check_one_text(file, prompt)
     settings = configured(config, redis_url)
     text = prompt or "" if file is None else read_text(file)
@@ -213,21 +229,35 @@ def asked_of_store(config: Config, question: Callable[[Store], Awaitable[Answer]
 
 
 def read_text(file: Path) -> str:
-    """Return what a file says. Raises typer.BadParameter when it cannot be read as text."""
+    """Return what a file says, or stdin for ``-``. Raises typer.BadParameter when it cannot be read as text."""
     try:
+        if str(file) == STDIN:
+            return sys.stdin.buffer.read().decode("utf-8-sig")
         return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{str(file)!r} must be a readable text file, was not ({error})") from None
 
 
-def read_draft(text: str, name: str) -> Draft:
-    """Read a strategy from JSON or from rules; ``name`` is for rules without one. Raises StrategyInvalid."""
-    from aworker.trading.strategy import Draft, check_draft, describe, draft_from_json, rules_from_source, source_fields
+def read_draft(text: str, file: Path) -> Draft:
+    """Read a strategy from JSON or from rules; rules without a name have the file's, from stdin their entry.
+
+    Raises StrategyInvalid.
+    """
+    from aworker.trading.strategy import (
+        MAX_NAME_CHARACTERS,
+        Draft,
+        check_draft,
+        describe,
+        draft_from_json,
+        rules_from_source,
+        source_fields,
+    )
 
     if text.lstrip().startswith("{"):
         return draft_from_json(text)
     rules = rules_from_source(text)
-    return check_draft(Draft(source_fields(text).get("name", name), describe(rules), rules))
+    unnamed = rules.entry[:MAX_NAME_CHARACTERS] if str(file) == STDIN else file.stem
+    return check_draft(Draft(source_fields(text).get("name", unnamed), describe(rules), rules))
 
 
 def show_strategy(console: Console, strategy: Strategy) -> None:

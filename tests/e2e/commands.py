@@ -61,8 +61,9 @@ class Here:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
 
-    def __call__(self, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: object, typed: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         argv = ["aworker", *map(str, arguments)]
+        stdin = io.TextIOWrapper(io.BytesIO(typed.encode("utf-8", "surrogateescape")))
         stdout, stderr = io.StringIO(), io.StringIO()
         with self._monkeypatch.context() as patch:
             for name in os.environ:
@@ -70,7 +71,7 @@ class Here:
                     patch.delenv(name)
             for name, value in more.items():
                 patch.setenv(name, value)
-            for name, stand_in in (("argv", argv), ("stdout", stdout), ("stderr", stderr), ("stdin", io.StringIO())):
+            for name, stand_in in (("argv", argv), ("stdout", stdout), ("stderr", stderr), ("stdin", stdin)):
                 patch.setattr(sys, name, stand_in)
             with pytest.raises(SystemExit) as left:
                 run_program()

@@ -71,6 +71,35 @@ def test_other_bars_can_be_given(here: Here, tmp_path: Path, rules: str) -> None
     assert "lies after the last bar" in found["summary"]["note"]
 
 
+def test_symbols_without_bars_are_named(here: Here, rules: str) -> None:
+    ended = here("backtest", rules, "--symbols", "AAPL,NOPE", *WINDOW)
+
+    assert "1 symbol, " in ended.stdout
+    assert "\nWithout bars: NOPE\n" in ended.stdout
+
+
+def test_rules_come_from_stdin_and_all_is_every_symbol(here: Here, tmp_path: Path) -> None:
+    folder = store_of(tmp_path / "bars", random_bars(1, 300, "ACME"), random_bars(2, 300, "ALL"))
+    typed = "entry: close > open\nsymbols: ACME\n"
+
+    own = here("backtest", "-", "--bars", folder, typed=typed)
+    every = here("backtest", "-", "--bars", folder, "--symbols", "all", "--json", typed=typed)
+    ticker = here("backtest", "-", "--bars", folder, "--symbols", "ALL", "--json", typed=typed)
+
+    assert "Backtest of strategy close > open, " in own.stdout
+    assert json.loads(every.stdout)["summary"]["symbols_processed"] == 2
+    assert json.loads(ticker.stdout)["summary"]["symbols_processed"] == 1
+
+
+def test_an_empty_file_is_told_in_words(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "empty.rules").write_text("")
+
+    ended = here("backtest", "empty.rules")
+
+    assert ended.returncode == 1
+    assert ended.stderr == "aworker: source.entry must be given, was None; write entry: and the condition to buy\n"
+
+
 def test_a_terminal_shows_a_bar_that_goes_away(tmp_path: Path, rules: str) -> None:
     folder = store_of(tmp_path / "bars", *(random_bars(seed, 60, f"S{seed}") for seed in range(30)))
     ours, theirs = pty.openpty()
@@ -109,7 +138,7 @@ def test_a_terminal_shows_a_bar_that_goes_away(tmp_path: Path, rules: str) -> No
         (("dips.txt", "--start", "soon"), 2, "--start must be YYYY-MM-DD or RFC 3339, was 'soon'"),
         (("dips.txt", "--start", "2012-01-01", "--end", "2011-01-01"), 1, "end_date must be on or after start_date"),
         (("dips.txt", "--start", "1980-01-01", "--end", "1981-01-01"), 1, "must hold a 1d bar of the symbols"),
-        (("dips.txt", "--commission", "2"), 2, "backtest.commission must be 0 <= x < 1, was 2"),
+        (("dips.txt", "--commission", "2"), 2, "must be 0 <= x < 1, was 2.0; give a fraction such as 0.001"),
     ],
 )
 def test_what_cannot_be_had_is_told_in_words(

@@ -112,6 +112,44 @@ def test_a_strategy_is_edited_by_words_fields_or_json(here: Here, tmp_path: Path
     assert f"Strategy {strategy_id}, version 6: K\n" in shown.stdout
 
 
+def test_an_edit_in_fields_keeps_what_it_does_not_name(here: Here, tmp_path: Path, redis_url: str) -> None:
+    at = ("--redis-url", redis_url)
+    rules = "name: Mine\nentry: close > 5\nexit: close < 4\nstop_loss: 5%\nsymbols: AAPL\n"
+    (tmp_path / "rules.txt").write_text(rules)
+    strategy_id = json.loads(here("strategy", "create", "rules.txt", "--json", *at).stdout)["strategy_id"]
+    (tmp_path / "entry.txt").write_text("# deeper\nentry: close > 6\n")
+    (tmp_path / "none.txt").write_text("exit: none\nstop_loss: none\nsymbols: all\n")
+
+    here("strategy", "edit", strategy_id, "entry.txt", *at)
+    deeper = here("strategy", "show", strategy_id, "--rules", *at).stdout
+    here("strategy", "edit", strategy_id, "none.txt", *at)
+    bare = here("strategy", "show", strategy_id, "--rules", *at).stdout
+
+    assert deeper == rules.replace("close > 5", "close > 6")
+    assert bare == "name: Mine\nentry: close > 6\n"
+
+
+def test_rules_are_read_from_stdin(here: Here, redis_url: str) -> None:
+    at = ("--redis-url", redis_url, "--json")
+
+    made = json.loads(here("strategy", "create", "-", *at, typed="\ufeffentry: close > 5\n").stdout)
+    edited = json.loads(here("strategy", "edit", made["strategy_id"], "-", *at, typed="stop_loss: 5%\n").stdout)
+    unreadable = here("strategy", "create", "-", *at, typed="\udcff\udcfe")
+
+    assert (made["name"], made["rules"]["entry"]) == ("close > 5", "close > 5")
+    assert (edited["version"], edited["rules"]["risk"]) == (2, {"stop_loss": 0.05})
+    assert (unreadable.returncode, unreadable.stdout) == (2, "")
+    assert "'-' must be a readable text file" in unreadable.stderr
+
+
+@pytest.mark.parametrize("user", [-1, 2**63, 99999999999999999999999])
+def test_an_owner_is_an_int64(here: Here, redis_url: str, user: int) -> None:
+    ended = here("strategy", "create", "--prompt", "entry: close > 5", "--user", user, "--redis-url", redis_url)
+
+    assert ended.returncode == 2
+    assert f"must be a whole number from 0 to 9223372036854775807 (an int64), was {user}" in ended.stderr
+
+
 def test_rules_that_are_shown_can_be_stored_again(here: Here, tmp_path: Path, redis_url: str) -> None:
     at = ("--redis-url", redis_url)
     strategy_id = filled(redis_url, two_versions)
@@ -170,6 +208,9 @@ def test_a_wrong_rule_is_shown_with_a_caret(
     [
         ("def strategy(data):\n    return data\n", "source must be fields of the form key: value"),
         ("exit: close < 3", "source.entry must be given"),
+        ("", "source.entry must be given, was None; write entry: and the condition to buy"),
+        ("# nothing yet\n", "source.entry must be given"),
+        ("entry: close > 3\nstoploss: 5%", "only, was 'stoploss'; did you mean stop_loss?"),
         ("entry: close > 3 entry: close > 4", "source.entry must be given once"),
         ("entry: close > 3\nstop_loss: lots", "source.stop_loss must be a percentage or a fraction, was 'lots'"),
         ("entry: close > 3\ntimeframe: 3d", "rules.timeframe must be one of 1m, 5m"),

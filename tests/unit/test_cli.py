@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -219,6 +220,31 @@ def test_undefined_figures_are_shown_as_such() -> None:
     rows = {" ".join(line.split()) for line in text.splitlines()}
     assert "total return +25.0% -50.0%" in rows
     assert "Sharpe ratio -" in rows
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -0.0, -0.0001, 0.0004])
+def test_a_share_of_nothing_has_no_sign(value: float) -> None:
+    metrics = {"total_return": 0.012, "max_drawdown": value}
+
+    text = shown(completed(success=True, execution_mode="backtest", performance_metrics=metrics))
+
+    assert re.search(r"maximum drawdown +0\.0%", text)
+    assert "+1.2%" in text
+
+
+@pytest.mark.parametrize(
+    "count, told",
+    [(0, None), (1, "Without bars: S0\n"), (10, "S8, S9\n"), (1234, "S8, S9 and 1,224 more\n")],
+)
+@pytest.mark.parametrize("mode", ["backtest", "screening", "realtime"])
+def test_symbols_without_bars_are_named_up_to_ten(mode: str, count: int, told: str | None) -> None:
+    without = {"symbols_without_bars": [f"S{number}" for number in range(count)]}
+    where = {"summary": without} if mode == "backtest" else without
+
+    text = shown(completed(success=True, execution_mode=mode, **where))
+
+    assert ("Without bars" in text) == (told is not None)
+    assert told is None or told in text
 
 
 def test_a_result_of_another_kind_is_shown_as_json() -> None:
