@@ -194,7 +194,9 @@ def report_lines(report: ImportReport) -> list[str]:
 
 
 def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    from aworker.cli.show import plural
+
+    return f"{count:,} {plural(what, count)}"
 
 
 def _store(config: Path | None, path: Path | None) -> BarStore:

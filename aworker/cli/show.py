@@ -55,6 +55,11 @@ def line(value: object) -> str:
     return plain(value).replace("\n", "\\n")
 
 
+def plural(noun: str, count: object) -> str:
+    """Return the noun as it stands behind a count."""
+    return noun if count == 1 else f"{noun}s"
+
+
 def is_failure(record: Mapping[str, Any]) -> bool:
     """Whether a task ended in error, or its answer is no (``success`` false)."""
     data = record.get("data")
@@ -228,7 +233,7 @@ def _count(value: Any) -> str:
 
 
 def _counted(value: Any, noun: str) -> str:
-    return f"{plain(value)} {noun}{'' if value == 1 else 's'}"
+    return f"{plain(value)} {plural(noun, value)}"
 
 
 def _percent(value: Any) -> str:

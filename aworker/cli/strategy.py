@@ -147,18 +147,8 @@ def create(
         from aworker.trading.prompts import strategy_from_prompt
 
         draft = _understood(settings, text, lambda: strategy_from_prompt(text))
-    from uuid import uuid4
-
-    task_id = f"cli_{uuid4().hex}"
-    made = asked_of_store(
-        settings, lambda store: store.create(draft, user_id=user, prompt=text.strip(), task_id=task_id)
-    )
-    from aworker.cli.show import open_console, print_json
-
-    if as_json:
-        print_json(made)
-    else:
-        show_strategy(open_console(), made)
+    said = text.strip()
+    _change(settings, as_json, lambda store, task_id: store.create(draft, user_id=user, prompt=said, task_id=task_id))
 
 
 @program.command()
@@ -190,19 +180,12 @@ def edit(
             "look at what was changed and edit that"
         )
     draft = _edited(settings, text, current)
-    from uuid import uuid4
-
-    task_id = f"cli_{uuid4().hex}"
-    made = asked_of_store(
+    owner, said = current.user_id, text.strip()
+    _change(
         settings,
-        lambda store: store.edit(current, draft, user_id=current.user_id, prompt=text.strip(), task_id=task_id),
+        as_json,
+        lambda store, task_id: store.edit(current, draft, user_id=owner, prompt=said, task_id=task_id),
     )
-    from aworker.cli.show import open_console, print_json
-
-    if as_json:
-        print_json(made)
-    else:
-        show_strategy(open_console(), made)
 
 
 @program.command()
@@ -226,6 +209,20 @@ def asked_of_store(config: Config, question: Callable[[Store], Awaitable[Answer]
     return asked_of_redis(
         there, lambda client: question(Store(client, prefix=prefix, first_id=first_id, patience_s=2.0))
     )
+
+
+def _change(config: Config, as_json: bool, change: Callable[[Store, str], Awaitable[Strategy]]) -> None:
+    # Make a change under a task's id of its own, and show what came of it.
+    from uuid import uuid4
+
+    from aworker.cli.show import open_console, print_json
+
+    task_id = f"cli_{uuid4().hex}"
+    made = asked_of_store(config, lambda store: change(store, task_id))
+    if as_json:
+        print_json(made)
+    else:
+        show_strategy(open_console(), made)
 
 
 def read_text(file: Path) -> str:

@@ -108,6 +108,14 @@ def safe_symbol(symbol: str) -> str | None:
     return upper if _SYMBOL.fullmatch(upper) else None
 
 
+def checked_symbol(symbol: str) -> str:
+    """Return the symbol as `safe_symbol` does. Raises BarsInvalid when it is none."""
+    safe = safe_symbol(symbol)
+    if safe is None:
+        raise BarsInvalid(f"symbol must be 1 to 32 of A-Z 0-9 . ^ = _ -, was {symbol[:40]!r}; rename it")
+    return safe
+
+
 def timeframe_s(timeframe: str) -> int:
     """Return the length of a bar in seconds: ``1m``, ``15m``, ``1h``, ``1d``, ``1w``.
 
@@ -273,17 +281,13 @@ class BarStore:
         """Yield what each symbol has, in their order, without reading its prices; one without a file is passed over."""
         timeframe_s(timeframe)
         for batch in self._batches(symbols, timeframe):
-            files = [file for _, file, _ in batch]
-            try:
-                frame = (
-                    pl.scan_parquet(files, glob=False, include_file_paths="file").select("timestamp", "file").collect()
-                )
-            except (pl.exceptions.PolarsError, OSError):
+            table = _read_batch(batch, _TYPED[:1])
+            if table is None:
                 for entry in batch:
                     yield _extent(entry[0], self._read_one(entry, timeframe, None, None, 0).timestamp)
                 continue
-            timestamp = frame.get_column("timestamp").cast(pl.Int64)
-            for symbol, offset, length in _parts(frame, batch):
+            timestamp = table.get_column("timestamp")
+            for symbol, offset, length in _parts(table, batch):
                 yield _extent(symbol, timestamp.slice(offset, length).drop_nulls().to_numpy())
 
     def sectors(self) -> dict[str, str]:
@@ -353,9 +357,7 @@ class BarStore:
                 _settle(folder)
 
     def _draft_of(self, bars: Bars) -> Path:
-        safe = safe_symbol(bars.symbol)
-        if safe is None:
-            raise BarsInvalid(f"symbol must be 1 to 32 of A-Z 0-9 . ^ = _ -, was {bars.symbol[:40]!r}; rename it")
+        safe = checked_symbol(bars.symbol)
         timeframe_s(bars.timeframe)
         if np.any(np.diff(bars.timestamp) <= 0):
             raise BarsInvalid(f"timestamps of {safe} must rise from bar to bar, was not so; sort them first")
@@ -453,11 +455,12 @@ def _sync(folder: Path) -> None:
 
 
 def _read_ahead(batches: Iterable[list[_Entry]]) -> Iterator[tuple[list[_Entry], pl.DataFrame | None]]:
-    # The next batch is read while this one is worked on: polars lets other threads run.
+    # The next batch is read while this one is worked on: polars lets other threads run. A lone file is left to be read
+    # by itself: it may be large.
     with ThreadPoolExecutor(1, "bars") as thread:
         last: tuple[list[_Entry], Future[pl.DataFrame | None]] | None = None
         for batch in batches:
-            reading = thread.submit(_read_batch, batch)
+            reading = thread.submit(lambda files: _read_batch(files, _TYPED) if len(files) > 1 else None, batch)
             if last is not None:
                 yield last[0], last[1].result()
             last = batch, reading
@@ -465,13 +468,11 @@ def _read_ahead(batches: Iterable[list[_Entry]]) -> Iterator[tuple[list[_Entry],
             yield last[0], last[1].result()
 
 
-def _read_batch(batch: list[_Entry]) -> pl.DataFrame | None:
-    # None = to be read one by one: a lone file, or one is broken or of other types, and the error is to name it.
-    if len(batch) == 1:
-        return None
+def _read_batch(batch: list[_Entry], columns: list[pl.Expr]) -> pl.DataFrame | None:
+    # None = to be read one by one: a file is broken or of other types, and the error is to name it.
     files = [file for _, file, _ in batch]
     try:
-        return pl.scan_parquet(files, glob=False, include_file_paths="file").select(*_TYPED, "file").collect()
+        return pl.scan_parquet(files, glob=False, include_file_paths="file").select(*columns, "file").collect()
     except (pl.exceptions.PolarsError, OSError):
         return None
 

@@ -21,7 +21,7 @@ from aworker.trading.bars import (
     Bars,
     BarsInvalid,
     BarStore,
-    safe_symbol,
+    checked_symbol,
     timeframe_s,
 )
 from aworker.trading.foreign import ForeignBars, Unreadable, read_foreign
@@ -113,9 +113,7 @@ def import_bars(
 
 
 def _check(rows: ForeignBars, timeframe: str, step_s: int, adjust: bool) -> tuple[Bars, ImportReport]:
-    safe = safe_symbol(rows.symbol)
-    if safe is None:
-        raise BarsInvalid(f"symbol must be 1 to 32 of A-Z 0-9 . ^ = _ -, was {rows.symbol[:40]!r}; rename it")
+    safe = checked_symbol(rows.symbol)
     prices = [getattr(rows, price) for price in PRICES]
     if adjust and rows.adjusted is not None:
         prices.append(rows.adjusted)
@@ -200,7 +198,8 @@ def _refuse_finer(symbol: str, instants: NDArray[np.float64], timeframe: str, st
     steps = np.diff(np.unique(instants))
     if not len(steps):
         return
-    usual_s = float(np.partition(steps, (len(steps) - 1) // 2)[(len(steps) - 1) // 2])
+    middle = (len(steps) - 1) // 2
+    usual_s = float(np.partition(steps, middle)[middle])
     if usual_s > step_s / 2:
         return
     fitting = [name for name, seconds in TIMEFRAMES.items() if seconds <= 1.25 * usual_s]

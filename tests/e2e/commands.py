@@ -42,10 +42,15 @@ def environment(**more: str) -> dict[str, str]:
 
 def aworker(*arguments: object, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
+    return run_to_end(command(*arguments), cwd, environment(**more))
+
+
+def run_to_end(argv: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a process to its end and return what it wrote."""
     return subprocess.run(
-        command(*arguments),
+        argv,
         cwd=cwd,
-        env=environment(**more),
+        env=env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

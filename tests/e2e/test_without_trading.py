@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.e2e.commands import ROOT, TIMEOUT_S, environment
+from tests.e2e.commands import ROOT, environment, run_to_end
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +28,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bare_aworker(bare: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # -S: an installation of the whole package must not lend its trading to this one.
-    return subprocess.run(
-        [sys.executable, "-S", "-m", "aworker", *arguments],
-        cwd=bare,
-        env=environment(PYTHONPATH=f"{bare}:{sysconfig.get_path('purelib')}:{sysconfig.get_path('platlib')}"),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    path = f"{bare}:{sysconfig.get_path('purelib')}:{sysconfig.get_path('platlib')}"
+    return run_to_end([sys.executable, "-S", "-m", "aworker", *arguments], bare, environment(PYTHONPATH=path))
 
 
 def test_the_worker_runs_other_peoples_handlers(bare: Path, redis_url: str) -> None:

@@ -14,7 +14,8 @@ one, or the only one that runs from 0 to 100 where the number does. When several
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aworker.trading.prompts.series import (
@@ -751,11 +752,8 @@ class ConditionReader:
         return Condition(f"between({subject.text}, {low.text}, {high.text})")
 
     def _base(self, subject: Series) -> Series | None:
-        self.numbers.averaged = _averaged(subject)
-        try:
+        with self._averaging(subject):
             return self.numbers.term()
-        finally:
-            self.numbers.averaged = "close"
 
     def _multiple(self, subject: Series) -> Condition | None:
         # "volume is twice its average" is at least twice: no two numbers are equal to the last digit.
@@ -826,9 +824,14 @@ class ConditionReader:
 
     def _value(self, subject: Series | None) -> Series | None:
         is_volume = subject is not None and subject.kind == "volume"
+        with self._averaging(subject):
+            return self._amount(subject, is_volume)
+
+    @contextmanager
+    def _averaging(self, subject: Series | None) -> Iterator[None]:
         self.numbers.averaged = _averaged(subject)
         try:
-            return self._amount(subject, is_volume)
+            yield
         finally:
             self.numbers.averaged = "close"
 

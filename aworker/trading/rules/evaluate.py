@@ -63,9 +63,9 @@ class Signals:
     """Shape (n,); NaN where undefined, everywhere without a rank rule."""
 
 
-_Join = Callable[[tuple[Numbers, ...], int, tuple[Numbers, ...], int], tuple[Numbers, ...]]
+_Parts = tuple[Numbers, ...]
+_Join = Callable[[_Parts, int, _Parts, int], _Parts]
 """(values of windows, their bars, values of the windows right after, their bars) -> values of both as one window."""
-_Last = Callable[[tuple[Numbers, ...], int], Numbers]
 
 
 class _Condition(NamedTuple):
@@ -182,12 +182,12 @@ def _unmoved(series: Numbers, bars: int) -> Booleans | None:
 
 
 def _scaled_up(first: float) -> float:
-    # TA-Lib before 0.8 takes a variance or an average move below 1e-14 for none, and coins at a millionth of a dollar
-    # lie there. A power of two changes no digit, and the first value is the same however many bars follow.
+    # TA-Lib before 0.8 takes an average move below 1e-14 for none, and coins at a millionth of a dollar lie there. A
+    # power of two changes no digit, and the first value is the same however many bars follow.
     return 2.0 ** min(-math.frexp(first)[1], 100) if 0.0 < abs(first) < 1.0 else 1.0
 
 
-def _windows(window: int, bars: tuple[Numbers, ...], join: _Join) -> tuple[Numbers, ...]:
+def _windows(window: int, bars: _Parts, join: _Join) -> _Parts:
     # Windows of 1, 2, 4, ... bars, each joined from the two halves before and after its middle; those that stand in the
     # binary form of ``window`` are joined to the whole. An array of windows of w bars is w - 1 shorter than the bars.
     size, block = 1, bars
@@ -206,7 +206,12 @@ def _windows(window: int, bars: tuple[Numbers, ...], join: _Join) -> tuple[Numbe
         size *= 2
 
 
-def _windowed(join: _Join, first: Callable[..., tuple[Numbers, ...]], last: _Last) -> Callable[..., Numbers]:
+def _windowed(
+    join: _Join,
+    first: Callable[..., _Parts] = lambda series: (series,),
+    last: Callable[[_Parts, int], Numbers] = lambda parts, window: parts[0],
+) -> Callable[..., Numbers]:
+    # ``first`` gives the parts of windows of one bar, ``last`` the value of the whole.
     def compute(*arguments: Any) -> Numbers:
         *series, window = arguments
         values = np.full(series[0].size, np.nan)
@@ -217,15 +222,13 @@ def _windowed(join: _Join, first: Callable[..., tuple[Numbers, ...]], last: _Las
     return compute
 
 
-def _join_means(before: tuple[Numbers, ...], bars: int, after: tuple[Numbers, ...], more: int) -> tuple[Numbers, ...]:
+def _join_means(before: _Parts, bars: int, after: _Parts, more: int) -> _Parts:
     # Not the sum by the count: so the mean of equal values is that value.
     (left,), (right,) = before, after
     return ((left + right) * 0.5,) if bars == more else (left + (right - left) * (more / (bars + more)),)
 
 
-def _join_weighted(
-    before: tuple[Numbers, ...], bars: int, after: tuple[Numbers, ...], more: int
-) -> tuple[Numbers, ...]:
+def _join_weighted(before: _Parts, bars: int, after: _Parts, more: int) -> _Parts:
     # The weights 1, 2, ... of the bars after go on where those of the bars before end.
     (left, _), (right, mean) = before, after
     total = (bars + more) * (bars + more + 1)
@@ -233,9 +236,7 @@ def _join_weighted(
     return weighted, *_join_means((before[1],), bars, (mean,), more)
 
 
-def _join_deviations(
-    before: tuple[Numbers, ...], bars: int, after: tuple[Numbers, ...], more: int
-) -> tuple[Numbers, ...]:
+def _join_deviations(before: _Parts, bars: int, after: _Parts, more: int) -> _Parts:
     # Chan, Golub and LeVeque: Algorithms for computing the sample variance, 1983. No difference of large squares.
     (left, left_squares), (right, right_squares) = before, after
     step = right - left
@@ -243,30 +244,26 @@ def _join_deviations(
     return left + step * share, left_squares + right_squares + step * step * (bars * share)
 
 
-def _join_traded(before: tuple[Numbers, ...], bars: int, after: tuple[Numbers, ...], more: int) -> tuple[Numbers, ...]:
+def _join_traded(before: _Parts, bars: int, after: _Parts, more: int) -> _Parts:
     (left, left_volume), (right, right_volume) = before, after
     volume = left_volume + right_volume
     share = np.divide(right_volume, volume, out=np.zeros_like(volume), where=volume != 0.0)
     return left + (right - left) * share, volume
 
 
-_sma = _windowed(_join_means, lambda series: (series,), lambda means, window: means[0])
-_wma = _windowed(_join_weighted, lambda series: (series, series), lambda means, window: means[0])
+def _join_by(pick: np.ufunc) -> _Join:
+    return lambda before, bars, after, more: (pick(before[0], after[0]),)
+
+
+_sma = _windowed(_join_means)
+_wma = _windowed(_join_weighted, lambda series: (series, series))
 _stddev = _windowed(
     _join_deviations,
     lambda series: (series, np.where(np.isnan(series), np.nan, 0.0)),
     lambda parts, window: np.sqrt(parts[1] / window),
 )
-_highest = _windowed(
-    lambda before, bars, after, more: (np.maximum(before[0], after[0]),),
-    lambda series: (series,),
-    lambda highest, window: highest[0],
-)
-_lowest = _windowed(
-    lambda before, bars, after, more: (np.minimum(before[0], after[0]),),
-    lambda series: (series,),
-    lambda lowest, window: lowest[0],
-)
+_highest = _windowed(_join_by(np.maximum))
+_lowest = _windowed(_join_by(np.minimum))
 _vwap = _windowed(
     _join_traded,
     # Of three equal prices the mean is exactly that price.
