@@ -298,7 +298,7 @@ def _edited(config: Config, text: str, current: Strategy) -> Draft:
     if text.lstrip().startswith("{"):
         return draft_from_json(text)
     known = Draft(current.name, current.description, current.rules)
-    return _understood(config, text, lambda: edit_from_prompt(text, current.rules, current.name), known)
+    return _understood(config, text, lambda: edit_from_prompt(text, current.rules, current.name, current.prompt), known)
 
 
 def _understood(config: Config, prompt: str, read: Callable[[], Draft], current: Draft | None = None) -> Draft:

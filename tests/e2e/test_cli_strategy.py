@@ -150,6 +150,18 @@ def test_an_owner_is_an_int64(here: Here, redis_url: str, user: int) -> None:
     assert f"must be a whole number from 0 to 9223372036854775807 (an int64), was {user}" in ended.stderr
 
 
+def test_an_edit_names_a_strategy_anew_that_nobody_named(here: Here, redis_url: str) -> None:
+    at = ("--redis-url", redis_url, "--json")
+    made = json.loads(here("strategy", "create", "--prompt", "buy when RSI(14) drops below 30", *at).stdout)
+
+    edited = json.loads(
+        here("strategy", "edit", made["strategy_id"], "--prompt", "set the RSI period to 21", *at).stdout
+    )
+
+    assert made["name"] == "buy when RSI(14) drops below 30"
+    assert edited["name"] == edited["rules"]["entry"] == "rsi(close, 21) < 30"
+
+
 def test_rules_that_are_shown_can_be_stored_again(here: Here, tmp_path: Path, redis_url: str) -> None:
     at = ("--redis-url", redis_url)
     strategy_id = filled(redis_url, two_versions)
