@@ -5,9 +5,10 @@ The map, from the top (imports point down only):
     cli        argv -> call -> exit code
     app        composition root: config + handlers -> supervisor
     worker     supervisor, slots and the side loops        trading    rules, strategies, backtests, screening, alerts
-    queues     everything that speaks Redis                execution  handlers, executor, process pool
+    client     what a producer imports
+    queues     what speaks Redis for a worker              execution  handlers, executor, process pool
     logs, outcome, lease
-    config, task
+    config, task, keys
     metrics, errors, clock
 
 The names below are the public ones; they are loaded when first used, so that ``import aworker`` stays cheap.
@@ -17,12 +18,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aworker.client.admin import clear_queue, get_queue_stats, peek_queue
+    from aworker.client.client import Client
     from aworker.errors import AworkerError, RequestDeclined
     from aworker.execution.context import Context
     from aworker.execution.registry import handler
     from aworker.execution.retry import Retry
-    from aworker.queues.admin import clear_queue, get_queue_stats, peek_queue
-    from aworker.queues.client import Client
 
 __all__ = [
     "AworkerError",
@@ -38,14 +39,14 @@ __all__ = [
 
 _HOMES = {
     "AworkerError": "aworker.errors",
-    "Client": "aworker.queues.client",
+    "Client": "aworker.client.client",
     "Context": "aworker.execution.context",
     "RequestDeclined": "aworker.errors",
     "Retry": "aworker.execution.retry",
-    "clear_queue": "aworker.queues.admin",
-    "get_queue_stats": "aworker.queues.admin",
+    "clear_queue": "aworker.client.admin",
+    "get_queue_stats": "aworker.client.admin",
     "handler": "aworker.execution.registry",
-    "peek_queue": "aworker.queues.admin",
+    "peek_queue": "aworker.client.admin",
 }
 
 

@@ -21,7 +21,7 @@ from aworker.execution.registry import Registry, declared
 from aworker.logs import configure_logs
 from aworker.worker.supervisor import Supervisor
 
-TRADING_CHILD_MODULES = ("aworker.trading.backtest", "aworker.trading.screening", "aworker.trading.alerts")
+TRADING_CHILD_MODULES = ("aworker.trading.backtest.backtest", "aworker.trading.screening", "aworker.trading.alerts")
 """What children import before the worker is ready: the heavy libraries come with it."""
 
 
@@ -49,8 +49,8 @@ def build_registry(config: Config, closing: AsyncExitStack | None = None) -> Reg
 def _add_trading(registry: Registry, config: Config, closing: AsyncExitStack | None) -> None:
     from aworker.queues.connection import connect
     from aworker.trading.handlers import TradingHandlers
-    from aworker.trading.llm import LanguageModel
-    from aworker.trading.store import Store
+    from aworker.trading.strategies.llm import LanguageModel
+    from aworker.trading.strategies.store import Store
 
     redis = connect(config.strategies.url or config.redis.url)
     if closing is not None:

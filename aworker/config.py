@@ -183,6 +183,10 @@ class Config(Section, frozen=True):
         """Return the overrides of a task type (all defaults when there are none)."""
         return self.tasks.get(task_type, _NO_OVERRIDES)
 
+    def label_of(self, name: str) -> str:
+        """Return the label of the level with a list; the list's name where there is no such level."""
+        return next((queue.label for queue in self.queues if queue.name == name), name)
+
     @property
     def reserved_slots(self) -> tuple[int, ...]:
         """Slots reserved in effect for each level, in the order of ``queues``."""
@@ -398,7 +402,7 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
 
 def _routing_rules(config: Config, labels: list[str]) -> list[tuple[bool, str, str, Any, str]]:
     one_of = f"the label of a level ({', '.join(labels)})"
-    # The shipped rules hold for levels of any name: see `queues/routing.py`.
+    # The shipped rules hold for levels of any name: see `client/routing.py`.
     any_label = config.routing == Config().routing
     rules: list[tuple[bool, str, str, Any, str]] = []
     for index, rule in enumerate(config.routing):

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import redis
 
+from aworker.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, HEARTBEAT_CHANNEL, RESULT_PREFIX, Keys
 from aworker.queues import scripts
-from aworker.queues.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, HEARTBEAT_CHANNEL, RESULT_PREFIX, Keys
 
 PRIORITY = "strategy_queue_priority"
 NORMAL = "strategy_queue"

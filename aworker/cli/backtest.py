@@ -12,7 +12,7 @@ from aworker.cli.strategy import asked_of_store, read_draft, read_text, show_rul
 
 if TYPE_CHECKING:
     from aworker.config import Config
-    from aworker.trading.strategy import Rules
+    from aworker.trading.strategies.strategy import Rules
 
 
 def backtest(
@@ -85,7 +85,7 @@ def _strategy(config: Config, file_or_id: str) -> tuple[int, str, Rules]:
 
 
 def _symbols(text: str) -> tuple[str, ...] | None:
-    from aworker.trading.strategy import symbols_from_text
+    from aworker.trading.strategies.strategy import symbols_from_text
 
     return symbols_from_text(text, "--symbols")
 
@@ -107,7 +107,7 @@ def _run(request: dict[str, Any], *, is_shown: bool) -> dict[str, Any]:
     from aworker.cli.progress import ProgressLines
     from aworker.cli.show import open_console
     from aworker.execution.context import Context
-    from aworker.trading.backtest import run_backtest
+    from aworker.trading.backtest.backtest import run_backtest
 
     console = open_console()
     progress = ProgressLines(console)

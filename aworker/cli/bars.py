@@ -11,8 +11,8 @@ from aworker.cli.options import ConfigOption, JsonOption, configured
 from aworker.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aworker.trading.bars import BarsInvalid, BarStore, Extent
-    from aworker.trading.importing import ImportReport
+    from aworker.trading.bars.importing import ImportReport
+    from aworker.trading.bars.store import BarsInvalid, BarStore, Extent
 
 program = typer.Typer(help="The price bars in store.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -38,9 +38,9 @@ def import_bars(
     """Check the bars of a file and store them: all of the file's symbols, or, when one is wrong, none."""
     store = _store(config, path)
     from aworker.cli.show import open_console, plain, print_json
-    from aworker.trading.bars import BUNDLED_PATH
-    from aworker.trading.importing import import_bars as bring_in
-    from aworker.trading.strategy import TIMEFRAMES
+    from aworker.trading.bars.importing import import_bars as bring_in
+    from aworker.trading.bars.store import BUNDLED_PATH
+    from aworker.trading.strategies.strategy import TIMEFRAMES
 
     if store.path.resolve().is_relative_to(BUNDLED_PATH.resolve()):
         raise ConfigError(
@@ -94,7 +94,7 @@ def list_bars(
 
 
 def _extents(store: BarStore, timeframe: str) -> tuple[list[Extent], list[BarsInvalid]]:
-    from aworker.trading.bars import BarsInvalid
+    from aworker.trading.bars.store import BarsInvalid
 
     symbols = store.symbols(timeframe)
     try:
@@ -115,7 +115,7 @@ def _print_extents(found: list[tuple[str, Extent]]) -> None:
     from rich.table import Table
 
     from aworker.cli.show import open_console
-    from aworker.trading.bars import instant_text
+    from aworker.trading.bars.store import instant_text
 
     table = Table("symbol", "timeframe", box=None, padding=(0, 2, 0, 0))
     for heading in ("bars", "first", "last"):
@@ -142,7 +142,7 @@ def show(
     if bars is None:
         raise store.no_bars([symbol], timeframe)
     from aworker.cli.show import open_console, print_json
-    from aworker.trading.bars import COLUMNS, instant_text
+    from aworker.trading.bars.store import COLUMNS, instant_text
 
     rows = list(zip(*(getattr(bars, name).tolist() for name in COLUMNS), strict=True))
     if as_json:
@@ -160,8 +160,8 @@ def show(
 
 def report_lines(report: ImportReport) -> list[str]:
     """Return what an import did with one symbol, in words: a line for what is stored, one for each thing amiss."""
-    from aworker.trading.bars import instant_text
-    from aworker.trading.importing import GAPS_SHOWN
+    from aworker.trading.bars.importing import GAPS_SHOWN
+    from aworker.trading.bars.store import instant_text
 
     def instant(timestamp: int | None) -> str:
         return "?" if timestamp is None else instant_text(timestamp, report.timeframe)
@@ -201,6 +201,6 @@ def _counted(count: int, what: str) -> str:
 
 def _store(config: Path | None, path: Path | None) -> BarStore:
     settings = configured(config, market_data={"path": None if path is None else str(path)})
-    from aworker.trading.bars import BarStore
+    from aworker.trading.bars.store import BarStore
 
     return BarStore(settings.market_data.path or None)

@@ -12,7 +12,7 @@ from aworker.errors import AworkerError
 
 if TYPE_CHECKING:
     from aworker.config import Config
-    from aworker.queues.dead import DeadLetters
+    from aworker.queues.hand.dead_letters import DeadLetters
 
 Answer = TypeVar("Answer")
 
@@ -112,7 +112,7 @@ def drop(
 
 
 def _asked(config: Config, question: Callable[[DeadLetters], Awaitable[Answer]]) -> Answer:
-    from aworker.queues.dead import DeadLetters
+    from aworker.queues.hand.dead_letters import DeadLetters
 
     return asked_of_redis(config, lambda client: question(DeadLetters(client, config)), timeout_s=None)
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from aworker.cli.progress import ProgressLines
 from aworker.cli.show import plain, show_record
 from aworker.cli.waiting import run_task
+from aworker.client.client import FINAL, Client
 from aworker.config import Config
 from aworker.errors import AworkerError, ConfigError
-from aworker.queues.client import FINAL, Client
 
 CREATED = "@create"
 WAIT_S = 900.0

@@ -11,8 +11,8 @@ from aworker.errors import ConfigError
 
 if TYPE_CHECKING:
     from aworker.config import Config
-    from aworker.queues.moving import Direction
-    from aworker.queues.whereabouts import Whereabouts
+    from aworker.queues.hand.move import Direction
+    from aworker.queues.hand.why import Whereabouts
 
 UNKNOWN = 3
 
@@ -52,7 +52,7 @@ def why(
     settings = configured(config, redis_url)
     from aworker.app import build_registry
     from aworker.cli.show import print_json
-    from aworker.queues.whereabouts import find_task
+    from aworker.queues.hand.why import find_task
     from aworker.worker.supervisor import type_limits
 
     limits = type_limits(settings, build_registry(settings))
@@ -67,7 +67,7 @@ def why(
 
 def _move(task_id: str, direction: Direction, as_json: bool, settings: Config) -> None:
     from aworker.cli.show import plain, print_json
-    from aworker.queues.moving import move_task
+    from aworker.queues.hand.move import move_task
 
     moved = asked_of_redis(settings, lambda client: move_task(client, settings, task_id, direction))
     if as_json:
@@ -90,15 +90,14 @@ def _move(task_id: str, direction: Direction, as_json: bool, settings: Config) -
 
 def _pause_or_resume(what: str, settings: Config, *, is_pause: bool) -> None:
     from aworker.cli.show import plain
-    from aworker.queues.finding import label_of
-    from aworker.queues.pausing import find_pauses
-    from aworker.queues.pausing import pause as pause_it
-    from aworker.queues.pausing import resume as resume_it
+    from aworker.queues.hand.pause import pause as pause_it
+    from aworker.queues.hand.pause import resume as resume_it
+    from aworker.queues.pauses import find_pauses
 
     names = {name: queue.name for queue in settings.queues for name in (queue.label, queue.name)}
     if what in names:
         chosen: dict[str, Any] = {"queue": names[what]}
-        shown = f"The {plain(label_of(settings, names[what]))} queue"
+        shown = f"The {plain(settings.label_of(names[what]))} queue"
     else:
         paused = {} if is_pause else asked_of_redis(settings, lambda client: find_pauses(client, settings)).task_types
         _check_type(what, settings, set(paused))

@@ -15,7 +15,7 @@ def stats(as_json: JsonOption = False, config: ConfigOption = None, redis_url: R
     """Show the queues, the workers and what they hold."""
     settings = configured(config, redis_url)
     from aworker.cli.show import print_json
-    from aworker.queues.admin import overview
+    from aworker.client.admin import overview
 
     found = asked_of_redis(settings, lambda client: overview(client, settings))
     if as_json:
@@ -35,7 +35,7 @@ def peek(
     settings = configured(config, redis_url)
     name = queue_named(settings, queue)
     from aworker.cli.show import line, open_console, print_json
-    from aworker.queues.admin import peek_queue
+    from aworker.client.admin import peek_queue
 
     tasks: list[dict[str, Any]] = asked_of_redis(
         settings, lambda client: peek_queue(client, name, count, config=settings)
@@ -68,7 +68,7 @@ def clear(
 
     settings = configured(config, redis_url)
     name = queue_named(settings, queue)
-    from aworker.queues.admin import clear_queue
+    from aworker.client.admin import clear_queue
 
     if not yes:
         if not sys.stdin.isatty():

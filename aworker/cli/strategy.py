@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aworker.config import Config
-    from aworker.trading.store import Store
-    from aworker.trading.strategy import Draft, Rules, Strategy
+    from aworker.trading.strategies.store import Store
+    from aworker.trading.strategies.strategy import Draft, Rules, Strategy
 
 Answer = TypeVar("Answer")
 
@@ -78,7 +78,7 @@ def show(
 
     found = kept[-1] if version is None else next((each for each in kept if each.version == version), None)
     if found is None:
-        from aworker.trading.store import StrategyUnknown
+        from aworker.trading.strategies.store import StrategyUnknown
 
         numbers = f"{kept[0].version} to {kept[-1].version}"
         raise StrategyUnknown(f"--version must be one that is kept, {numbers}, was {version}; leave it out")
@@ -87,7 +87,7 @@ def show(
         return
     console = open_console()
     if rules:
-        from aworker.trading.strategy import source_text
+        from aworker.trading.strategies.strategy import source_text
 
         console.print(f"name: {found.name}\n{source_text(found.rules)}", soft_wrap=True)
         return
@@ -173,7 +173,7 @@ def edit(
     text = prompt or "" if file is None else read_text(file)
     current = asked_of_store(settings, lambda store: store.get(strategy_id))
     if version is not None and version != current.version:
-        from aworker.trading.store import StrategyChanged
+        from aworker.trading.strategies.store import StrategyChanged
 
         raise StrategyChanged(
             f"--version must be the latest of strategy {strategy_id}, {current.version}, was {version}; "
@@ -192,7 +192,7 @@ def edit(
 def schema() -> None:
     """Print the JSON schema of a strategy: what `create`, `edit` and `backtest` take as JSON."""
     from aworker.cli.show import print_json
-    from aworker.trading.strategy import draft_schema
+    from aworker.trading.strategies.strategy import draft_schema
 
     print_json(draft_schema())
 
@@ -201,7 +201,7 @@ def asked_of_store(config: Config, question: Callable[[Store], Awaitable[Answer]
     """Await a question's answer from the strategy store. Raises QueueUnavailable, and what the question does."""
     import msgspec
 
-    from aworker.trading.store import Store
+    from aworker.trading.strategies.store import Store
 
     url = config.strategies.url or config.redis.url
     there = msgspec.structs.replace(config, redis=msgspec.structs.replace(config.redis, url=url))
@@ -240,7 +240,7 @@ def read_draft(text: str, file: Path) -> Draft:
 
     Raises StrategyInvalid.
     """
-    from aworker.trading.strategy import (
+    from aworker.trading.strategies.strategy import (
         MAX_NAME_CHARACTERS,
         Draft,
         check_draft,
@@ -271,7 +271,7 @@ def show_strategy(console: Console, strategy: Strategy) -> None:
 def show_rules(console: Console, rules: Rules) -> None:
     """Show rules as lines that can be put into a file or a prompt."""
     from aworker.cli.show import plain
-    from aworker.trading.strategy import source_text
+    from aworker.trading.strategies.strategy import source_text
 
     for line in source_text(rules).splitlines():
         console.print(f"  {plain(line)}", style="cyan", soft_wrap=True)
@@ -293,7 +293,7 @@ def _check_one_text(file: Path | None, prompt: str | None) -> None:
 
 def _edited(config: Config, text: str, current: Strategy) -> Draft:
     from aworker.trading.prompts import edit_from_prompt
-    from aworker.trading.strategy import Draft, draft_from_json
+    from aworker.trading.strategies.strategy import Draft, draft_from_json
 
     if text.lstrip().startswith("{"):
         return draft_from_json(text)
@@ -311,7 +311,7 @@ def _understood(config: Config, prompt: str, read: Callable[[], Draft], current:
             raise
     import anyio
 
-    from aworker.trading.llm import LanguageModel
+    from aworker.trading.strategies.llm import LanguageModel
 
     return anyio.run(
         LanguageModel(config.llm.base_url, config.llm.model, config.llm.api_key_env).draft, prompt, current

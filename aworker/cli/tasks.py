@@ -90,7 +90,7 @@ def cancel(
 ) -> None:
     """Cancel a task: one that waits never starts, one that runs is stopped. Exit code 1: it has ended, 3: unknown."""
     settings = configured(config, redis_url)
-    from aworker.queues.cancelling import cancel_task
+    from aworker.queues.hand.cancel import cancel_task
 
     found = asked_of_redis(settings, lambda client: cancel_task(client, settings, task_id))
     if as_json:
@@ -146,7 +146,7 @@ def _pushed(
 ) -> tuple[str, dict[str, Any] | None]:
     import anyio
 
-    from aworker.queues.client import Client
+    from aworker.client.client import Client
 
     async def push() -> tuple[str, dict[str, Any] | None]:
         async with Client(config=config) as client:
@@ -180,7 +180,7 @@ def _pushed(
 def _read(config: Config, task_id: str, wait_s: float) -> dict[str, Any] | None:
     import anyio
 
-    from aworker.queues.client import Client
+    from aworker.client.client import Client
 
     async def read() -> dict[str, Any] | None:
         async with Client(config=config) as client:
@@ -194,7 +194,7 @@ def _show_and_leave(record: dict[str, Any] | None, task_id: str, as_json: bool) 
     import sys
 
     from aworker.cli.show import is_failure, open_console, print_json, show_record
-    from aworker.queues.client import FINAL
+    from aworker.client.client import FINAL
 
     if as_json:
         print_json(record)

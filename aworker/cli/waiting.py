@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from aworker.queues.client import FINAL, Client
+from aworker.client.client import FINAL, Client
 
 _LISTEN_S = 0.5
 

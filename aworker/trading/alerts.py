@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from aworker.errors import TaskCancelled
-from aworker.trading.bars import BarStore
-from aworker.trading.performance import finite
+from aworker.trading.backtest.performance import finite
+from aworker.trading.bars.store import BarStore
 from aworker.trading.screening import compiled, fresh_bars, latest
-from aworker.trading.strategy import Rules
+from aworker.trading.strategies.strategy import Rules
 
 if TYPE_CHECKING:
     from aworker.execution.context import Context

@@ -19,17 +19,17 @@ from aworker.errors import RequestDeclined
 from aworker.execution.context import Context
 from aworker.execution.registry import Handler, Registry
 from aworker.trading.prompts import PromptNotUnderstood, edit_from_prompt, strategy_from_prompt
-from aworker.trading.store import Store, check_owner
-from aworker.trading.strategy import Draft, Strategy, source_text
+from aworker.trading.strategies.store import Store, check_owner
+from aworker.trading.strategies.strategy import Draft, Strategy, source_text
 
 NEW_STRATEGY = -1
 MAX_LIMIT = 10_000
 MAX_STRATEGIES = 100
 
-_RUN = "aworker.trading.backtest:run_backtest"
-_PLAN = "aworker.trading.backtest:plan_chunks"
-_CHUNK = "aworker.trading.backtest:backtest_chunk"
-_MERGE = "aworker.trading.backtest:merge_chunks"
+_RUN = "aworker.trading.backtest.backtest:run_backtest"
+_PLAN = "aworker.trading.backtest.backtest:plan_chunks"
+_CHUNK = "aworker.trading.backtest.backtest:backtest_chunk"
+_MERGE = "aworker.trading.backtest.backtest:merge_chunks"
 _SCREEN = "aworker.trading.screening:screen"
 _ALERT = "aworker.trading.alerts:check_alert"
 

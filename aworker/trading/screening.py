@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from aworker.errors import RequestDeclined, TaskCancelled
-from aworker.trading.bars import Bars, BarStore
-from aworker.trading.performance import finite
+from aworker.trading.backtest.performance import finite
+from aworker.trading.bars.store import Bars, BarStore
 from aworker.trading.rules import Program, RuleError, compile_program
 from aworker.trading.rules.evaluate import evaluate
-from aworker.trading.strategy import Rules
+from aworker.trading.strategies.strategy import Rules
 
 if TYPE_CHECKING:
     from aworker.execution.context import Context

@@ -23,9 +23,8 @@ from aworker.clock import rfc3339
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
 from aworker.execution.executor import Run
-from aworker.queues import Queue
-from aworker.queues.leased import LeasedQueue
-from aworker.queues.renewal import Renewal, Renewer
+from aworker.queues.queue import Queue
+from aworker.queues.upkeep.renewal import Renewal, Renewer
 from aworker.task import Task
 
 BEAT_INTERVAL_S = 5.0
@@ -53,7 +52,7 @@ class Heartbeat:
         self._on_cut = on_cut
         self._loop = asyncio.get_running_loop()
         self._renewer = Renewer(live, queue.worker_id)
-        self._leased = live.value.worker.delivery == "leased"
+        self._leased = queue.leases is not None
         self._started_at = time.monotonic()
         self._ticked_at = time.monotonic()
         self._stop = threading.Event()
@@ -148,14 +147,15 @@ class Heartbeat:
         # The task whose handler holds the loop is left to be reclaimed, which counts; the others are not to blame.
         current = asyncio.current_task(self._loop)
         blocker = next((run.lease for run in list(self._runs.values()) if run.owner is current), None)
-        if current is None or blocker is None or not isinstance(self._queue, LeasedQueue):
+        leases = self._queue.leases
+        if current is None or blocker is None or leases is None:
             return
         active = self._queue.active
         neighbours = [active[lease_id] for lease_id in sorted(active, reverse=True) if lease_id != blocker.lease_id]
         if not neighbours:
             return
         try:
-            self._renewer.send(self._queue.give_back_command(neighbours))
+            self._renewer.send(leases.give_back_command(neighbours))
         except QueueUnavailable as error:
             logger.warning(f"Its other tasks could not be put back, they will be reclaimed: {error}")
         else:

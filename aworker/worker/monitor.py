@@ -5,7 +5,7 @@ from __future__ import annotations
 from loguru import logger
 
 from aworker.config import LiveConfig
-from aworker.queues import Queue
+from aworker.queues.queue import Queue
 
 
 class Monitor:

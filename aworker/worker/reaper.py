@@ -15,8 +15,8 @@ from loguru import logger
 
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
-from aworker.queues.leased import LeasedQueue
-from aworker.queues.renewal import Renewal
+from aworker.queues.queue import Leases
+from aworker.queues.upkeep.renewal import Renewal
 
 JUMP_S = 1.0
 
@@ -24,7 +24,7 @@ JUMP_S = 1.0
 class Reaper:
     """Waits for what the renewals announce."""
 
-    def __init__(self, live: LiveConfig, queue: LeasedQueue) -> None:
+    def __init__(self, live: LiveConfig, queue: Leases) -> None:
         self._live = live
         self._queue = queue
         self._latest: Renewal | None = None

@@ -16,9 +16,9 @@ from aworker.execution.registry import Registry
 from aworker.lease import Lease
 from aworker.metrics import counters
 from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
-from aworker.queues import Queue
-from aworker.queues.cancelling import CANCELLED_TEXT, CANCELLED_TYPE
-from aworker.queues.control import Control
+from aworker.queues.hand.cancel import CANCELLED_TEXT, CANCELLED_TYPE
+from aworker.queues.queue import Queue
+from aworker.queues.upkeep.control import Control
 from aworker.task import Task
 
 CANCELLED = Failed(CANCELLED_TEXT, CANCELLED_TYPE)

@@ -29,11 +29,11 @@ from aworker.execution.pool.parent import LogRecord, Pool, PoolSettings, open_po
 from aworker.execution.registry import Registry
 from aworker.logs import configure_logs
 from aworker.outcome import Returned
-from aworker.queues import Queue
-from aworker.queues.control import Control
-from aworker.queues.leased import LeasedQueue, open_leased_queue
-from aworker.queues.pausing import Pauses
-from aworker.queues.plain import PlainQueue, open_plain_queue
+from aworker.queues.lane.leased import open_leased_queue
+from aworker.queues.lane.plain import open_plain_queue
+from aworker.queues.pauses import Pauses
+from aworker.queues.queue import Queue
+from aworker.queues.upkeep.control import Control
 from aworker.worker.heartbeat import Heartbeat
 from aworker.worker.monitor import Monitor
 from aworker.worker.periodic import every
@@ -96,7 +96,7 @@ class Supervisor:
             serving = anyio.CancelScope()
             outermost.start_soon(self._cancel_start, serving)
             with serving:
-                await self._serve(serving)
+                await self._serve()
             outermost.cancel_scope.cancel()
 
     def drain(self) -> None:
@@ -105,7 +105,7 @@ class Supervisor:
             self._hurry.set()
         self._draining.set()
 
-    async def _serve(self, starting: anyio.CancelScope) -> None:
+    async def _serve(self) -> None:
         config = self._live.value
         self._set_limits()
         async with AsyncExitStack() as stack:
@@ -122,7 +122,7 @@ class Supervisor:
         self._queue, self._pool = queue, pool
         executor = Executor(self._live, pool)
         control = Control(self._live, queue.health)
-        reaper = Reaper(self._live, queue) if isinstance(queue, LeasedQueue) else None
+        reaper = Reaper(self._live, queue.leases) if queue.leases is not None else None
         async with anyio.create_task_group() as side:
 
             def drop_connections() -> None:
@@ -244,9 +244,7 @@ class Supervisor:
 
     async def _drain_when_told(self, queue: Queue) -> None:
         await self._draining.wait()
-        queue.drain()
-        if isinstance(queue, PlainQueue):
-            await queue.unblock()
+        await queue.drain()
         with anyio.move_on_after(self._live.value.worker.drain_timeout_s):
             await self._hurry.wait()
         for lease_id in sorted(self._runs, reverse=True):
@@ -272,9 +270,7 @@ class Supervisor:
     async def _drain_when_idle(self, queue: Queue) -> None:
         idle_before = False
         while True:
-            if isinstance(queue, PlainQueue):
-                await queue.look_for_idleness()
-            is_idle = queue.is_idle and not self._runs and not self._expects_more()
+            is_idle = await queue.is_idle() and not self._runs and not self._expects_more()
             if is_idle and idle_before:
                 self.drain()
                 return

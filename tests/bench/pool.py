@@ -17,11 +17,11 @@ from typing import Any
 
 import anyio
 
+from aworker.client.client import Client
 from aworker.config import LoggingConfig, MarketDataConfig, PoolConfig, TaskConfig, WorkerConfig
 from aworker.execution.pool import PoolSettings, TaskInfo, open_pool
 from aworker.logs import configure_logs
 from aworker.metrics import counters
-from aworker.queues.client import Client
 from tests.bench import handlers
 from tests.pools import alive, children_of, eventually, server_pid
 from tests.servers import Server
@@ -214,7 +214,7 @@ async def backtest(server: Server) -> None:
 def _write_bars(folder: str) -> None:
     code = (
         "import sys\n"
-        "from aworker.trading.bars import BarStore\n"
+        "from aworker.trading.bars.store import BarStore\n"
         "from tests.bench.trading import random_bars\n"
         "store = BarStore(sys.argv[1])\n"
         f"store.write_many(random_bars(number, {BARS}, f'S{{number:04}}') for number in range({SYMBOLS}))\n"

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from aworker.trading.alerts import check_alert
-from aworker.trading.backtest import backtest_chunk, merge_chunks, plan_chunks, run_backtest
-from aworker.trading.bars import BarStore
+from aworker.trading.backtest.backtest import backtest_chunk, merge_chunks, plan_chunks, run_backtest
+from aworker.trading.bars.store import BarStore
 from aworker.trading.screening import screen
 from tests.fixtures.market import DAY_S, START_S, context, random_bars
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from redis.asyncio import Redis
 
-from aworker.trading.store import Store
+from aworker.trading.strategies.store import Store
 from tests.e2e.commands import Here
 
 

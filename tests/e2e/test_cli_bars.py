@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aworker.trading.bars import BUNDLED_PATH, BarStore
+from aworker.trading.bars.store import BUNDLED_PATH, BarStore
 from tests.e2e.commands import Here
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume\n"

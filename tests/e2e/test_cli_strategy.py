@@ -11,8 +11,8 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from aworker.trading.store import Store
-from aworker.trading.strategy import Draft, Risk, Rules, draft_from_json
+from aworker.trading.strategies.store import Store
+from aworker.trading.strategies.strategy import Draft, Risk, Rules, draft_from_json
 from tests.e2e.commands import Here
 
 

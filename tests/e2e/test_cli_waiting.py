@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from aworker.cli.waiting import run_task
+from aworker.client.client import Client
 from aworker.config import Config, RedisConfig
-from aworker.queues.client import Client
 
 CHANNEL = "worker_task_updates"
 

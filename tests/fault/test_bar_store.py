@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aworker.trading.bars import BarStore
+from aworker.trading.bars.store import BarStore
 from tests.e2e.commands import ROOT
 from tests.fixtures.market import random_bars, store_of
 
@@ -20,7 +20,7 @@ OLD, NEW = 5, 9
 KILLED = f"""
 import os, signal, sys
 from pathlib import Path
-from aworker.trading.bars import BarStore
+from aworker.trading.bars.store import BarStore
 from tests.fixtures.market import random_bars
 
 store, step = BarStore(sys.argv[1]), int(sys.argv[2])
@@ -46,8 +46,8 @@ STEPS = len(SYMBOLS) + 2
 MERGING = """
 import sys, time
 from pathlib import Path
-from aworker.trading import importing
-from aworker.trading.bars import BarStore
+from aworker.trading.bars import importing
+from aworker.trading.bars.store import BarStore
 
 store, file, folder, count = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 real = importing._joined

@@ -7,11 +7,11 @@ from typing import Any
 
 import anyio
 
+from aworker.client.client import Client
 from aworker.config import TaskConfig, WorkerConfig
 from aworker.execution.context import Context
 from aworker.execution.retry import Retry
-from aworker.queues.client import Client
-from aworker.queues.keys import Keys
+from aworker.keys import Keys
 from tests.workers import config_of, eventually, running_worker
 
 KEYS = Keys("aworker:")

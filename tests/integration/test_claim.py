@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from aworker.queues.keys import RESULT_PREFIX
+from aworker.keys import RESULT_PREFIX
 from tests.queue_scripts import BOTH, NORMAL, NOW_MS, ONE, PRIORITY, Item, Level, QueueScripts, task
 
 

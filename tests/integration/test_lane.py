@@ -16,7 +16,7 @@ from loguru import logger
 from aworker.config import Config, LiveConfig, QueueConfig, ResultsConfig, WorkerConfig
 from aworker.lease import Lease
 from aworker.outcome import Completed, Failed, Rejected, Retried, Returned
-from aworker.queues.leased import LeasedQueue, open_leased_queue
+from aworker.queues.lane.leased import LeasedQueue, open_leased_queue
 from aworker.task import Task
 from tests.chaos.proxy import Proxy
 from tests.queue_scripts import NORMAL, PRIORITY, QueueScripts, task
@@ -104,7 +104,7 @@ async def test_an_idle_lane_sends_nothing_but_its_bells(queue: QueueScripts, red
         await anyio.sleep(0.3)
         stats = queue.client.info("commandstats")
 
-        lane.drain()
+        await lane.drain()
 
     assert set(stats) <= {"cmdstat_config|resetstat", "cmdstat_info"}
 
@@ -150,8 +150,8 @@ async def test_a_full_server_serves_an_idle_lane(full_queue: QueueScripts, redis
         assert await settled(lane, first)
         async with anyio.create_task_group() as group:
             group.start_soon(lane.claim)
-            await eventually(lambda: _value(lane.is_idle))
-            lane.drain()
+            await eventually(lane.is_idle)
+            await lane.drain()
 
     assert queue.client.get("task_result:a") is not None
 
@@ -209,7 +209,7 @@ async def test_replies_lost_again_and_again_lose_and_double_nothing(queue: Queue
                 proxy.cut_replies(1)
             lane.settle(lease, DONE, 0.0)
             if len(taken) >= 60:
-                lane.drain()
+                await lane.drain()
 
     async with lane_of(settings_of(f"redis://127.0.0.1:{proxy.port}/0")) as lane:
         with anyio.fail_after(20):
@@ -307,7 +307,7 @@ async def test_connections_that_are_dropped_lose_nothing(queue: QueueScripts, re
             await lane.drop_connections()
             await anyio.sleep(0.005)
         await eventually(lambda: _value(len(taken) >= 60))
-        lane.drain()
+        await lane.drain()
 
     assert sorted(taken) == sorted(task(f"t{index}") for index in range(60))
     assert queue.left_behind() == []
@@ -357,7 +357,7 @@ async def test_reserved_slots_take_only_from_their_level(queue: QueueScripts, re
 
         await eventually(lambda: _value(len(found) == 8))
         assert [lease.payload for lease in found[6:]] == [task("p1"), task("p2")]
-        lane.drain()
+        await lane.drain()
 
 
 async def test_a_type_at_its_limit_is_left_until_one_of_its_tasks_ends(queue: QueueScripts, redis_url: str) -> None:
@@ -477,7 +477,7 @@ async def test_a_drained_lane_leaves_nothing_behind(queue: QueueScripts, redis_u
             group.start_soon(lane.claim)
             group.start_soon(lane.claim)
             await anyio.sleep(0.05)
-            lane.drain()
+            await lane.drain()
         assert await lane.claim() is None
         for other in list(lane.active.values()):
             lane.settle(other, DONE if other is lease else Returned("released", counted=False), 0.0)

@@ -4,13 +4,13 @@ from typing import Any
 
 import anyio
 
+from aworker.client.client import Client
 from aworker.config import LiveConfig, WorkerConfig
 from aworker.execution.context import Context
 from aworker.execution.executor import Executor
 from aworker.execution.registry import Handler, Registry
-from aworker.queues.client import Client
-from aworker.queues.control import Control
-from aworker.queues.leased import open_leased_queue
+from aworker.queues.lane.leased import open_leased_queue
+from aworker.queues.upkeep.control import Control
 from aworker.worker.slot import Slot
 from tests.workers import config_of
 

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
+from aworker.client.client import Client
 from aworker.clock import rfc3339
 from aworker.config import Config, QueueConfig, WorkerConfig
 from aworker.execution.context import Context
-from aworker.queues.client import Client
-from aworker.queues.dead import DeadLetters
+from aworker.queues.hand.dead_letters import DeadLetters
 from tests.queue_scripts import BOTH, NORMAL, PRIORITY, Item, QueueScripts, task
 from tests.workers import config_of, eventually, running_worker
 

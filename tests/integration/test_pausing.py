@@ -8,14 +8,16 @@ import anyio
 import pytest
 import redis.asyncio
 
+from aworker.client.admin import overview
+from aworker.client.client import Client
 from aworker.config import Config, LiveConfig, WorkerConfig
 from aworker.execution.context import Context
-from aworker.queues.admin import overview
-from aworker.queues.client import Client
 from aworker.queues.connection import Health
-from aworker.queues.control import Control
-from aworker.queues.leased import LeasedQueue
-from aworker.queues.pausing import find_pauses, pause, resume
+from aworker.queues.hand.pause import pause, resume
+from aworker.queues.lane.leased import LeasedQueue
+from aworker.queues.lane.plain import PlainQueue
+from aworker.queues.pauses import find_pauses
+from aworker.queues.upkeep.control import Control
 from aworker.worker.supervisor import Supervisor
 from tests.queue_scripts import NORMAL, PRIORITY, task
 from tests.workers import config_of, eventually, running_worker
@@ -60,8 +62,9 @@ async def waits_at_both_levels(client: redis.asyncio.Redis) -> bool:
 async def heeds(supervisor: Supervisor, *names: str) -> bool:
     """Whether a worker knows that just these levels are paused."""
     queue = supervisor._queue
-    pauses = queue.lane.admission.pauses if isinstance(queue, LeasedQueue) else queue._pauses if queue else None
-    return pauses is not None and set(pauses.queues) == set(names)
+    if isinstance(queue, LeasedQueue):
+        return set(queue.lane.admission.pauses.queues) == set(names)
+    return isinstance(queue, PlainQueue) and set(queue._pauses.queues) == set(names)
 
 
 async def pops(client: redis.asyncio.Redis) -> int:

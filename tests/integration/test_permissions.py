@@ -5,7 +5,7 @@ from typing import Any
 import anyio
 import redis.asyncio
 
-from aworker.queues.client import Client
+from aworker.client.client import Client
 from tests.workers import config_of, eventually, running_worker
 
 

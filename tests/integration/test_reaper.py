@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from aworker.config import LiveConfig, ResultsConfig
-from aworker.queues.leased import open_leased_queue
-from aworker.queues.renewal import Renewal
+from aworker.queues.lane.leased import open_leased_queue
+from aworker.queues.upkeep.renewal import Renewal
 from aworker.worker.reaper import Reaper
 from tests.queue_scripts import NORMAL, QueueScripts, task
 from tests.workers import config_of, eventually

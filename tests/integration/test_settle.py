@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aworker.queues.keys import CHANNEL
+from aworker.keys import CHANNEL
 from tests.queue_scripts import NORMAL, NOW_MS, PRIORITY, Claimed, Item, Level, QueueScripts, task
 
 REASON = ("queue", NORMAL, "reason", "test")

@@ -2,10 +2,10 @@
 
 import anyio.to_thread
 
+from aworker.client.client import Client
 from aworker.config import LiveConfig
-from aworker.queues.client import Client
-from aworker.queues.leased import open_leased_queue
-from aworker.queues.renewal import Renewer
+from aworker.queues.lane.leased import open_leased_queue
+from aworker.queues.upkeep.renewal import Renewer
 from tests.workers import config_of
 
 

@@ -13,8 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from aworker.errors import QueueUnavailable
-from aworker.trading import store as store_module
-from aworker.trading.store import (
+from aworker.trading.strategies import store as store_module
+from aworker.trading.strategies.store import (
     MAX_VERSIONS,
     Store,
     StrategyChanged,
@@ -23,7 +23,7 @@ from aworker.trading.store import (
     StrategyUnknown,
     Trigger,
 )
-from aworker.trading.strategy import Draft, Risk, Rules, Strategy
+from aworker.trading.strategies.strategy import Draft, Risk, Rules, Strategy
 
 DRAFT = Draft("Dip", "Buys dips", Rules("rsi(close, 14) < 30", exit="rsi(close, 14) > 70"))
 OTHER = Draft("Deep dip", "Buys deep dips", Rules("rsi(close, 14) < 20", risk=Risk(stop_loss=0.05)))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from aworker.client.client import Client
 from aworker.config import Config, QueueConfig, WorkerConfig
-from aworker.queues.client import Client
-from aworker.queues.pausing import pause
-from aworker.queues.whereabouts import Reason, Whereabouts, find_task
+from aworker.queues.hand.pause import pause
+from aworker.queues.hand.why import Reason, Whereabouts, find_task
 from tests.queue_scripts import NORMAL, PRIORITY, TTL_MS, Item, Level, QueueScripts, task
 
 

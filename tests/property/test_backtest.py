@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from aworker.trading.backtest import backtest_chunk, merge_chunks, plan_chunks
-from aworker.trading.bars import COLUMNS, Bars
+from aworker.trading.backtest.backtest import backtest_chunk, merge_chunks, plan_chunks
+from aworker.trading.backtest.simulation import REASONS, Simulation, simulate
+from aworker.trading.bars.store import COLUMNS, Bars
 from aworker.trading.rules import compile_program
 from aworker.trading.rules.evaluate import evaluate
-from aworker.trading.simulation import REASONS, Simulation, simulate
-from aworker.trading.strategy import Risk
+from aworker.trading.strategies.strategy import Risk
 from tests.fixtures.market import DAY_S, START_S, context, random_bars, store_of
 
 RULES: list[tuple[str, str | None]] = [

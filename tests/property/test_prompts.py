@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aworker.trading.prompts import PromptNotUnderstood, edit_from_prompt, strategy_from_prompt
-from aworker.trading.strategy import (
+from aworker.trading.strategies.strategy import (
     MAX_PROMPT_CHARACTERS,
     SOURCE_KEYS,
     Draft,

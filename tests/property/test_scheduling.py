@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from aworker.config import Config, LiveConfig, QueueConfig, WorkerConfig
 from aworker.lease import Lease
-from aworker.queues.admission import Admission
-from aworker.queues.pausing import Pauses
+from aworker.queues.lane.admission import Admission
+from aworker.queues.pauses import Pauses
 from aworker.task import Task, decode_task
 from tests.queue_scripts import NOW_MS, Item, QueueScripts, task
 from tests.queue_scripts import Level as AskedLevel

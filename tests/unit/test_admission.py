@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from aworker.config import Config, LiveConfig, QueueConfig, WorkerConfig
 from aworker.lease import Lease
-from aworker.queues.admission import Admission
+from aworker.queues.lane.admission import Admission
 from aworker.task import Task
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from aworker.errors import RequestDeclined, TaskCancelled
 from aworker.trading.alerts import check_alert
-from aworker.trading.bars import Bars, NoBars
+from aworker.trading.bars.store import Bars, NoBars
 from tests.fixtures.market import DAY_S, START_S, Recorder, context, make_bars, store_of
 
 NOW_S = float(START_S + 10 * DAY_S)

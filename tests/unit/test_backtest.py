@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from aworker.errors import RequestDeclined, TaskCancelled
-from aworker.trading import backtest as backtest_module
-from aworker.trading.backtest import backtest_chunk, merge_chunks, plan_chunks, run_backtest
-from aworker.trading.bars import Bars, NoBars
+from aworker.trading.backtest import backtest as backtest_module
+from aworker.trading.backtest.backtest import backtest_chunk, merge_chunks, plan_chunks, run_backtest
+from aworker.trading.bars.store import Bars, NoBars
 from tests.fixtures.market import DAY_S, START_S, Recorder, context, make_bars, random_bars, store_of
 
 FLAT = (10.0, 11.0, 9.5, 10.0)

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from aworker.errors import RequestDeclined
-from aworker.trading import bars as bars_module
-from aworker.trading.bars import (
+from aworker.trading.bars import store as bars_module
+from aworker.trading.bars.store import (
     BUNDLED_PATH,
     COLUMNS,
     Bars,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aworker.config import Config, QueueConfig, WorkerConfig
-from aworker.queues.ends import is_taken_from_left
+from aworker.queues.hand.ends import is_taken_from_left
 from tests.queue_scripts import NORMAL, task
 
 OLD = task("old", "2026-09-21T14:13:20Z")

@@ -24,9 +24,9 @@ from aworker.trading.handlers import (
     TradingHandlers,
     owner_number,
 )
-from aworker.trading.llm import LanguageModelFailed
-from aworker.trading.store import Store, StrategyUnknown
-from aworker.trading.strategy import Draft, Rules
+from aworker.trading.strategies.llm import LanguageModelFailed
+from aworker.trading.strategies.store import Store, StrategyUnknown
+from aworker.trading.strategies.strategy import Draft, Rules
 
 DIPS = "buy when RSI(14) drops below 30, sell above 70, 5% stop loss, only AAPL and MSFT"
 
@@ -68,10 +68,10 @@ class SplittingChildren(Children):
 
     async def __call__(self, function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any:
         assert chunk
-        if function == "aworker.trading.backtest:backtest_chunk" and self.failing in args[0]["symbols"]:
+        if function == "aworker.trading.backtest.backtest:backtest_chunk" and self.failing in args[0]["symbols"]:
             raise ChildDied("the child must live, was killed")
         result = await super().__call__(function, *args, chunk=chunk)
-        if function == "aworker.trading.backtest:plan_chunks":
+        if function == "aworker.trading.backtest.backtest:plan_chunks":
             symbols = result["request"]["symbols"]
             result["chunks"] = [
                 {**result["request"], "symbols": [symbol], "chunks": len(symbols)} for symbol in symbols

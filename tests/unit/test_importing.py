@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from aworker.trading.bars import Bars, BarsInvalid, BarStore
-from aworker.trading.importing import import_bars
+from aworker.trading.bars.importing import import_bars
+from aworker.trading.bars.store import Bars, BarsInvalid, BarStore
 from tests.fixtures.market import DAY_S, START_S, make_bars, random_bars, store_of
 
 CSV = """Date,Open,High,Low,Close,Volume

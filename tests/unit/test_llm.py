@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from aworker.trading.llm import MAX_ANSWER_BYTES, MAX_REPAIRS, LanguageModel, LanguageModelFailed
-from aworker.trading.strategy import Draft, Risk, Rules
+from aworker.trading.strategies.llm import MAX_ANSWER_BYTES, MAX_REPAIRS, LanguageModel, LanguageModelFailed
+from aworker.trading.strategies.strategy import Draft, Risk, Rules
 
 GOOD = (
     '{"name": "Dips", "description": "Buys dips", '

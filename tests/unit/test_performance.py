@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aworker.trading.bars import BarStore
-from aworker.trading.performance import (
+from aworker.trading.backtest.performance import (
     annual_return,
     calmar_ratio,
     drawdowns,
@@ -29,10 +28,11 @@ from aworker.trading.performance import (
     total_return,
     volatility,
 )
+from aworker.trading.backtest.simulation import simulate
+from aworker.trading.bars.store import BarStore
 from aworker.trading.rules import compile_program
 from aworker.trading.rules.evaluate import evaluate
-from aworker.trading.simulation import simulate
-from aworker.trading.strategy import Rules
+from aworker.trading.strategies.strategy import Rules
 from tests.fixtures.market import DAY_S, START_S
 
 FIGURES = json.loads((Path(__file__).parents[1] / "fixtures" / "engine_figures.json").read_text())

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from aworker.errors import RequestDeclined
-from aworker.trading.bars import Bars
-from aworker.trading.portfolio import Joined, Portfolio, join
-from aworker.trading.simulation import Simulation, simulate
-from aworker.trading.strategy import Risk
+from aworker.trading.backtest.portfolio import Joined, Portfolio, join
+from aworker.trading.backtest.simulation import Simulation, simulate
+from aworker.trading.bars.store import Bars
+from aworker.trading.strategies.strategy import Risk
 from tests.fixtures.market import DAY_S, START_S, flags, make_bars, random_bars
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aworker.trading.prompts import PromptNotUnderstood, edit_from_prompt, strategy_from_prompt
-from aworker.trading.strategy import Risk, Rules, source_text
+from aworker.trading.strategies.strategy import Risk, Rules, source_text
 
 GOLDEN = "entry: crosses_above(sma(close, 50), sma(close, 200))"
 DEATH = "exit: crosses_below(sma(close, 50), sma(close, 200))"

@@ -10,11 +10,11 @@ from typing import Any
 import fakeredis
 import pytest
 
+from aworker.client import routing
+from aworker.client.routing import Router
 from aworker.clock import rfc3339
 from aworker.config import Config, load_config
 from aworker.errors import ConfigError
-from aworker.queues import routing
-from aworker.queues.routing import Router
 from tests.queue_scripts import NORMAL, task
 
 DEFAULTS = """

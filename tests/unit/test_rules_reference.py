@@ -12,7 +12,7 @@ from aworker.trading.rules import INDICATORS, SERIES, parse_rule
 from aworker.trading.rules.functions import MAX_WINDOW_BARS
 from aworker.trading.rules.parser import MAX_COST, MAX_LOOK_BACK_BARS
 from aworker.trading.rules.scan import MAX_CHARACTERS, MAX_DEPTH, MAX_TOKENS
-from aworker.trading.strategy import REENTRIES, SOURCE_KEYS, TIMEFRAMES, StrategyInvalid, rules_from_source
+from aworker.trading.strategies.strategy import REENTRIES, SOURCE_KEYS, TIMEFRAMES, StrategyInvalid, rules_from_source
 
 TEXT = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
 

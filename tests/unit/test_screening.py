@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aworker.errors import RequestDeclined, TaskCancelled
-from aworker.trading.bars import Bars, BarStore, NoBars
+from aworker.trading.bars.store import Bars, BarStore, NoBars
 from aworker.trading.rules import compile_program
 from aworker.trading.rules.evaluate import evaluate
 from aworker.trading.screening import latest, screen

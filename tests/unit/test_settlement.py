@@ -8,7 +8,7 @@ from aworker.config import Config, DeadLettersConfig, ResultsConfig, WorkerConfi
 from aworker.errors import PayloadInvalid
 from aworker.lease import Lease
 from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
-from aworker.queues.settlement import Settlement, settlement
+from aworker.queues.lane.settlement import Settlement, settlement
 from aworker.task import Task
 
 CONFIG = Config()

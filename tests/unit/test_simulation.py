@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from aworker.trading.bars import Bars, BarStore
-from aworker.trading.performance import measure, returns_of, sharpe_ratio
+from aworker.trading.backtest.performance import measure, returns_of, sharpe_ratio
+from aworker.trading.backtest.simulation import REASONS, Simulation, simulate
+from aworker.trading.bars.store import Bars, BarStore
 from aworker.trading.rules import compile_program
 from aworker.trading.rules.evaluate import evaluate
-from aworker.trading.simulation import REASONS, Simulation, simulate
-from aworker.trading.strategy import Risk, Rules
+from aworker.trading.strategies.strategy import Risk, Rules
 from tests.fixtures.market import flags, make_bars
 
 FIGURES = json.loads((Path(__file__).parents[1] / "fixtures" / "engine_figures.json").read_text())

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from aworker.errors import RequestDeclined
-from aworker.trading.strategy import (
+from aworker.trading.strategies.strategy import (
     SOURCE_KEYS,
     Draft,
     FieldUnknown,

@@ -26,7 +26,7 @@ import msgspec
 from aworker.trading.prompts.clauses import ClauseReader, PromptNotUnderstood, not_understood
 from aworker.trading.prompts.edits import EditReader
 from aworker.trading.prompts.templates import TEMPLATES
-from aworker.trading.strategy import (
+from aworker.trading.strategies.strategy import (
     MAX_NAME_CHARACTERS,
     MAX_PROMPT_CHARACTERS,
     Draft,

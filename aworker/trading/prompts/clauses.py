@@ -25,7 +25,7 @@ from aworker.trading.prompts.series import ARTICLES, AVERAGES, INDICATOR_PHRASES
 from aworker.trading.prompts.templates import TEMPLATES, Template, crossover
 from aworker.trading.prompts.words import Cursor
 from aworker.trading.rules import INDICATORS
-from aworker.trading.strategy import MAX_NAME_CHARACTERS, TIMEFRAMES, Risk, Rules, source_text
+from aworker.trading.strategies.strategy import MAX_NAME_CHARACTERS, TIMEFRAMES, Risk, Rules, source_text
 
 MARKS = (",", ".", ";", "\n", "!", ":", "-", "*", "\N{BULLET}", "\N{EN DASH}", "\N{EM DASH}")
 

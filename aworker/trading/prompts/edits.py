@@ -30,7 +30,7 @@ from aworker.trading.prompts.conditions import (
 )
 from aworker.trading.prompts.series import AVERAGES, INDICATOR_PHRASES, Refused, Series, number_text
 from aworker.trading.rules.functions import FUNCTIONS
-from aworker.trading.strategy import Risk, Rules, source_text
+from aworker.trading.strategies.strategy import Risk, Rules, source_text
 
 _LIMITS = ("trailing_stop", "stop_loss", "take_profit", "max_bars")
 _AVERAGE_FUNCTIONS = frozenset(("sma", "ema", "wma"))

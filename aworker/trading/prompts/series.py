@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aworker.trading.prompts.words import Cursor
 from aworker.trading.rules import INDICATORS, SERIES, RuleError, parse_rule
-from aworker.trading.strategy import TIMEFRAMES
+from aworker.trading.strategies.strategy import TIMEFRAMES
 
 MAX_CALL_WORDS = 400
 

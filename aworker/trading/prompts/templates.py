@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aworker.trading.prompts.conditions import DEATH_CROSS, GOLDEN_CROSS
-from aworker.trading.strategy import Rules
+from aworker.trading.strategies.strategy import Rules
 
 
 @dataclass(frozen=True, slots=True)

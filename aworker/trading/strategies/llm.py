@@ -15,7 +15,7 @@ import msgspec
 
 from aworker.errors import RequestDeclined
 from aworker.trading.rules import INDICATORS, SERIES
-from aworker.trading.strategy import Draft, StrategyInvalid, draft_from_json, draft_schema
+from aworker.trading.strategies.strategy import Draft, StrategyInvalid, draft_from_json, draft_schema
 
 if TYPE_CHECKING:
     import httpx2

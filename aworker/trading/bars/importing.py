@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aworker.trading.bars import (
+from aworker.trading.bars.foreign import ForeignBars, Unreadable, read_foreign
+from aworker.trading.bars.store import (
     COLUMNS,
     PRICES,
     Bars,
@@ -24,8 +25,7 @@ from aworker.trading.bars import (
     checked_symbol,
     timeframe_s,
 )
-from aworker.trading.foreign import ForeignBars, Unreadable, read_foreign
-from aworker.trading.strategy import TIMEFRAMES
+from aworker.trading.strategies.strategy import TIMEFRAMES
 
 GAPS_SHOWN = 20
 _UNADJUSTED = 1e-3
@@ -79,7 +79,7 @@ def import_bars(
 ) -> list[ImportReport]:
     """Check the bars of a csv (also ``.csv.gz``) or parquet file and store them, one report per symbol.
 
-    Columns, in any case and order (`aworker.trading.foreign.COLUMN_NAMES`): ``timestamp``, ``datetime``, ``date`` (also
+    Columns, in any case and order (`foreign.COLUMN_NAMES`): ``timestamp``, ``datetime``, ``date`` (also
     with ``time``) or ``time`` (ISO 8601, or epoch in seconds, milliseconds, microseconds or nanoseconds), ``open``,
     ``high``, ``low``, ``close``, ``volume`` (optional), and ``symbol`` or ``ticker`` unless ``symbol`` is given; the
     file must then hold one symbol. ``merge`` keeps older bars of other instants. ``adjust`` multiplies the prices by

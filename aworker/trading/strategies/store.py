@@ -30,7 +30,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aworker.clock import rfc3339
 from aworker.errors import QueueUnavailable, RequestDeclined
-from aworker.trading.strategy import Draft, Strategy
+from aworker.trading.strategies.strategy import Draft, Strategy
 
 MAX_VERSIONS = 100
 MAX_ALERTS = 10_000

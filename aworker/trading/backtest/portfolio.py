@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aworker.errors import RequestDeclined
-from aworker.trading.bars import Bars
-from aworker.trading.simulation import OPEN, REASONS, Simulation
+from aworker.trading.backtest.simulation import OPEN, REASONS, Simulation
+from aworker.trading.bars.store import Bars
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

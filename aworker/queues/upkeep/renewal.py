@@ -13,8 +13,8 @@ from redis.retry import Retry
 
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
+from aworker.keys import HEARTBEAT_CHANNEL, HEARTBEAT_PREFIX, HEARTBEAT_TTL_S, Keys
 from aworker.queues import scripts
-from aworker.queues.keys import HEARTBEAT_CHANNEL, HEARTBEAT_PREFIX, HEARTBEAT_TTL_S, Keys
 
 
 class Renewal(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import msgspec
 
 from aworker.clock import parse_rfc3339
 from aworker.config import Config
-from aworker.queues.keys import Keys
+from aworker.keys import Keys
 
 
 def questions(keys: Keys, name: str) -> list[tuple[Any, ...]]:

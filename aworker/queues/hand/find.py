@@ -11,7 +11,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from aworker.config import Config
-from aworker.queues.keys import Keys
+from aworker.keys import Keys
 from aworker.queues.scripts import FIND, Script
 from aworker.task import salvage_identity
 
@@ -43,11 +43,6 @@ async def waiting(client: redis.asyncio.Redis, config: Config, task_id: str) -> 
         head, _, payload = member.partition(b"\n")
         if salvage_identity(payload)[0] == task_id:
             yield Waiting("delayed", delayed, member, payload, head.decode().split('"')[1])
-
-
-def label_of(config: Config, name: str) -> str:
-    """Return the label of the level with a list; the list's name where there is no such level."""
-    return next((queue.label for queue in config.queues if queue.name == name), name)
 
 
 async def run_script(client: Any, script: Script, names: list[str], arguments: list[Any]) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from aworker.trading.bars import MAX_EPOCH_S, PRICES, BarsInvalid
+from aworker.trading.bars.store import MAX_EPOCH_S, PRICES, BarsInvalid
 
 Numbers = NDArray[np.float64]
 

@@ -2,7 +2,7 @@
 
 `plan_chunks` fixes symbols and window, `backtest_chunk` runs some of the symbols, `merge_chunks` makes the result;
 `run_backtest` is the three in one call. All take and return msgpack-able values. How one symbol is traded is told in
-`aworker.trading.simulation`, how the symbols make one portfolio in `aworker.trading.portfolio`.
+`aworker.trading.backtest.simulation`, how the symbols make one portfolio in `aworker.trading.backtest.portfolio`.
 
 Invariants: no bar before the window trades, bars before it only let the rules warm up; a result is the same to the
 last bit however the symbols were cut into chunks.
@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 
 from aworker.errors import RequestDeclined, TaskCancelled
-from aworker.trading.bars import BarStore, NoBars, instant_text, timeframe_s
-from aworker.trading.performance import finite, measure, periods_per_year, sample_curve
-from aworker.trading.portfolio import Portfolio, join
+from aworker.trading.backtest.performance import finite, measure, periods_per_year, sample_curve
+from aworker.trading.backtest.portfolio import Portfolio, join
+from aworker.trading.backtest.simulation import simulate
+from aworker.trading.bars.store import BarStore, NoBars, instant_text, timeframe_s
 from aworker.trading.rules.evaluate import evaluate
 from aworker.trading.screening import compiled
-from aworker.trading.simulation import simulate
-from aworker.trading.strategy import Rules
+from aworker.trading.strategies.strategy import Rules
 
 if TYPE_CHECKING:
     from aworker.execution.context import Context

@@ -13,10 +13,9 @@ import msgspec
 import redis.asyncio
 
 from aworker.config import Config
+from aworker.keys import CHANNEL, RESULT_PREFIX, Keys
 from aworker.queues import records
-from aworker.queues.control import Cancellation
-from aworker.queues.finding import Waiting, label_of, run_script, waiting
-from aworker.queues.keys import CHANNEL, RESULT_PREFIX, Keys
+from aworker.queues.hand.find import Waiting, run_script, waiting
 from aworker.queues.scripts import CANCEL
 from aworker.task import salvage_identity
 
@@ -27,6 +26,14 @@ CANCELLED_TEXT = "cancelled on request"
 MARK_RUNNING_S = 86_400.0
 MARK_UNKNOWN_S = 60.0
 FINAL = ("completed", "error")
+
+
+class Cancellation(msgspec.Struct):
+    """A message on the control channel."""
+
+    cancel: str
+    until_s: float
+    """Epoch seconds until which the task is not to start."""
 
 
 async def cancel_task(client: redis.asyncio.Redis, config: Config, task_id: str) -> Found:
@@ -74,7 +81,7 @@ async def _settle(client: redis.asyncio.Redis, config: Config, keys: Keys, task_
         task_id,
         text=CANCELLED_TEXT,
         error_type=CANCELLED_TYPE,
-        queue_type=label_of(config, found.queue),
+        queue_type=config.label_of(found.queue),
         priority=salvage_identity(found.payload)[2],
         attempts=0,
         also_failed=config.results.publish_failed,
@@ -89,6 +96,3 @@ async def _settle(client: redis.asyncio.Redis, config: Config, keys: Keys, task_
         *change.messages,
     ]
     return bool(await run_script(client, CANCEL, [found.place, keys.deliveries, RESULT_PREFIX + task_id], arguments))
-
-
-__all__ = ["CANCELLED_TEXT", "CANCELLED_TYPE", "Found", "cancel_task"]

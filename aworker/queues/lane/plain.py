@@ -19,14 +19,15 @@ from loguru import logger
 from aworker.clock import rfc3339
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable, TaskInvalid
+from aworker.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.lease import Lease
 from aworker.outcome import Outcome
 from aworker.queues import records
 from aworker.queues.connection import Backoff, Health, Link, SideLink, address_of
-from aworker.queues.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
-from aworker.queues.leased import FAST_S, FLUSH_TIMEOUT_S, Settled
-from aworker.queues.pausing import Pauses
-from aworker.queues.settlement import settlement
+from aworker.queues.lane.leased import FAST_S, FLUSH_TIMEOUT_S
+from aworker.queues.lane.settlement import settlement
+from aworker.queues.pauses import Pauses
+from aworker.queues.queue import Leases, Settled
 from aworker.task import Task, decode_task
 
 COUNTS_KEPT = 1_000
@@ -36,7 +37,7 @@ Command = tuple[Any, ...]
 
 
 class PlainQueue:
-    """The queues of a worker that pops and forgets; the methods are those of `LeasedQueue`."""
+    """The queues of a worker that pops and forgets."""
 
     def __init__(self, live: LiveConfig, worker_id: str) -> None:
         config = live.value
@@ -61,7 +62,6 @@ class PlainQueue:
         self._deliveries: dict[bytes, int] = {}
         """How often a payload that was put back had been handed out; other workers count anew."""
         self._draining = False
-        self._found_nothing = False
         self._pauses = Pauses()
         self._resumed = asyncio.Event()
 
@@ -164,29 +164,30 @@ class PlainQueue:
             "dead": dead,
         }
 
-    async def look_for_idleness(self) -> None:
-        """Ask whether every list is empty or paused, for `is_idle`."""
+    @property
+    def leases(self) -> Leases | None:
+        """None: what is popped is gone from Redis."""
+        return None
+
+    async def is_idle(self) -> bool:
+        """Ask whether every list is empty or paused, and say whether nothing runs either."""
         queues = self._live.value.queues
         lengths = await self._side.lengths([queue.name for queue in queues])
-        self._found_nothing = not any(
+        found = any(
             length for queue, length in zip(queues, lengths, strict=True) if queue.name not in self._pauses.queues
         )
+        return not found and not self.active and not self._writes
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether every list was empty or paused when last looked at and nothing runs."""
-        return self._found_nothing and not self.active and not self._writes
+    async def drain(self) -> None:
+        """Pop nothing more; what is delayed goes back at once, for other workers.
 
-    def drain(self) -> None:
-        """Pop nothing more; what is delayed goes back at once, for other workers."""
+        Pops that wait are ended; what one has popped already is still handed to its slot.
+        """
         self._draining = True
         for timer, lease in list(self._delayed.values()):
             timer.cancel()
             self._put_back(lease)
         self._resumed.set()
-
-    async def unblock(self) -> None:
-        """End the pops that wait; what one has popped already is still handed to its slot."""
         while self._popping:
             await self.ask([("CLIENT", "UNBLOCK", client_id) for client_id in self._popping.values()])
             await anyio.sleep(0.02)

@@ -16,14 +16,14 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from aworker.client.routing import Router
 from aworker.clock import rfc3339
 from aworker.config import Config, QueueConfig, RedisConfig
 from aworker.errors import PayloadInvalid, QueueUnavailable
-from aworker.queues.cancelling import Found, cancel_task
+from aworker.keys import CHANNEL, RESULT_PREFIX
 from aworker.queues.connection import connect
-from aworker.queues.keys import CHANNEL, RESULT_PREFIX
-from aworker.queues.moving import Moved, move_task
-from aworker.queues.routing import Router
+from aworker.queues.hand.cancel import Found, cancel_task
+from aworker.queues.hand.move import Moved, move_task
 
 FINAL = frozenset({"completed", "error", "failed"})
 RECORD_INTERVAL_S = 1.0

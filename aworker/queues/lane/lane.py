@@ -23,12 +23,12 @@ from redis.exceptions import ResponseError
 
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable, TaskInvalid
+from aworker.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, RESULT_PREFIX, Keys
 from aworker.lease import Lease
 from aworker.queues import scripts
-from aworker.queues.admission import PASSED_FIRST_S, PASSED_LONGEST_S, Admission, Level
 from aworker.queues.connection import Backoff, Health, Link
-from aworker.queues.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, RESULT_PREFIX, Keys
-from aworker.queues.pausing import Pauses
+from aworker.queues.lane.admission import PASSED_FIRST_S, PASSED_LONGEST_S, Admission, Level
+from aworker.queues.pauses import Pauses
 from aworker.task import decode_task
 
 COMMIT_CLAIMS = 256

@@ -18,24 +18,22 @@ from redis.exceptions import ResponseError
 from aworker.clock import parse_rfc3339, rfc3339
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable, TaskInvalid
+from aworker.keys import HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.lease import Lease
 from aworker.outcome import Outcome, Rejected, Retried, Returned
 from aworker.queues import records, scripts
-from aworker.queues.admission import Admission
 from aworker.queues.connection import Health, SideLink, address_of
-from aworker.queues.keys import HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
-from aworker.queues.lane import Lane, Write
-from aworker.queues.pausing import Pauses
-from aworker.queues.settlement import Settlement, exhausted, settlement
+from aworker.queues.lane.admission import Admission
+from aworker.queues.lane.lane import Lane, Write
+from aworker.queues.lane.settlement import Settlement, exhausted, settlement
+from aworker.queues.pauses import Pauses
+from aworker.queues.queue import Leases, Settled
 from aworker.task import Task, decode_task
 
 RECLAIM_BATCH = 100
 FAST_S = 1.0
 FLUSH_TIMEOUT_S = 5.0
 LEAVE_TIMEOUT_S = 2.0
-
-Settled = Callable[[bool, Outcome], None]
-"""Called with whether the outcome was written, and the outcome in effect."""
 
 
 class LeasedQueue:
@@ -131,8 +129,12 @@ class LeasedQueue:
         return self.lane.active
 
     @property
-    def is_idle(self) -> bool:
-        """Whether every list was found empty and nothing runs."""
+    def leases(self) -> Leases:
+        """What there is to do for leases: this object does it."""
+        return self
+
+    async def is_idle(self) -> bool:
+        """Say whether every list was found empty and nothing runs."""
         return self.lane.is_idle
 
     @property
@@ -220,7 +222,7 @@ class LeasedQueue:
         names = [*(queue.label for queue in levels), "leased", "delayed", "dead"]
         return dict(zip(names, [*lengths, *others], strict=True))
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """Claim nothing more."""
         self.lane.drain()
 

@@ -15,12 +15,12 @@ import msgspec
 from aworker.clock import rfc3339
 from aworker.config import Config, QueueConfig
 from aworker.errors import PayloadInvalid
-from aworker.queues.cancelling import FINAL
-from aworker.queues.dead import DeadLetters
-from aworker.queues.ends import is_taken_from_left, questions
-from aworker.queues.finding import Waiting, label_of, waiting
-from aworker.queues.keys import ASSIGNMENT_PREFIX, RESULT_PREFIX, Keys
-from aworker.queues.pausing import Pauses, find_pauses
+from aworker.keys import ASSIGNMENT_PREFIX, RESULT_PREFIX, Keys
+from aworker.queues.hand.cancel import FINAL
+from aworker.queues.hand.dead_letters import DeadLetters
+from aworker.queues.hand.ends import is_taken_from_left, questions
+from aworker.queues.hand.find import Waiting, waiting
+from aworker.queues.pauses import Pauses, find_pauses
 from aworker.task import Task, decode_task
 
 Place = Literal["waiting", "running", "delayed", "dead", "ended", "unknown"]
@@ -83,7 +83,7 @@ async def find_task(client: Any, config: Config, task_id: str, type_limits: Mapp
             task_id,
             "dead",
             task_type=letter.task_type or None,
-            queue=label_of(config, letter.queue),
+            queue=config.label_of(letter.queue),
             worker_id=letter.worker_id,
             since=letter.died_at,
             delivery=letter.deliveries,
@@ -117,7 +117,7 @@ async def _running(client: Any, config: Config, task_id: str) -> Whereabouts | N
                     task_id,
                     "running",
                     task_type=task.task_type if task else None,
-                    queue=label_of(config, queue),
+                    queue=config.label_of(queue),
                     created_at=task.created_at if task else None,
                     worker_id=worker.decode(),
                     since=rfc3339(claimed_at_ms / 1000),
@@ -134,7 +134,7 @@ async def _delayed(client: Any, config: Config, task_id: str, found: Waiting) ->
         task_id,
         "delayed",
         task_type=task.task_type if task else None,
-        queue=label_of(config, found.queue),
+        queue=config.label_of(found.queue),
         created_at=task.created_at if task else None,
         due_at=due_at,
         waits_for=[Reason("delay", f"its next try, at {due_at}")],

@@ -10,7 +10,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from aworker.config import Config
-from aworker.queues.keys import Keys
+from aworker.keys import Keys
 from aworker.queues.scripts import REQUEUE
 
 PAGE = 200

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aworker.trading.bars import Bars
-from aworker.trading.strategy import Risk
+from aworker.trading.bars.store import Bars
+from aworker.trading.strategies.strategy import Risk
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -31,7 +31,7 @@ import msgspec
 
 from aworker.config import Config, LiveConfig
 from aworker.lease import Lease
-from aworker.queues.pausing import Pauses
+from aworker.queues.pauses import Pauses
 from aworker.task import Task
 
 PASSED_FIRST_S = 0.05

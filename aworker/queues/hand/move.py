@@ -8,10 +8,10 @@ import msgspec
 import redis.asyncio
 
 from aworker.config import Config, QueueConfig
-from aworker.queues.cancelling import FINAL
-from aworker.queues.ends import is_taken_from_left, questions
-from aworker.queues.finding import label_of, run_script, waiting
-from aworker.queues.keys import RESULT_PREFIX, Keys
+from aworker.keys import RESULT_PREFIX, Keys
+from aworker.queues.hand.cancel import FINAL
+from aworker.queues.hand.ends import is_taken_from_left, questions
+from aworker.queues.hand.find import run_script, waiting
 from aworker.queues.scripts import MOVE
 
 Direction = Literal["promote", "demote"]
@@ -38,7 +38,7 @@ async def move_task(client: redis.asyncio.Redis, config: Config, task_id: str, d
     for _ in range(3):
         async for found in waiting(client, config, task_id):
             if found.kind == "delayed":
-                return Moved(task_id, "delayed", label_of(config, found.queue))
+                return Moved(task_id, "delayed", config.label_of(found.queue))
             position = levels.index(found.queue)
             target = position - 1 if direction == "promote" else position + 1
             if not 0 <= target < len(levels):

@@ -14,20 +14,11 @@ from loguru import logger
 from redis.exceptions import RedisError
 
 from aworker.config import LiveConfig
+from aworker.keys import Keys
 from aworker.queues.connection import Backoff, Health, connect
-from aworker.queues.finding import label_of
-from aworker.queues.keys import Keys
-from aworker.queues.pausing import Pauses, find_pauses, read_pauses
+from aworker.queues.pauses import Pauses, find_pauses, read_pauses
 
 Ask = Callable[[list[tuple[Any, ...]]], Awaitable[list[Any]]]
-
-
-class Cancellation(msgspec.Struct):
-    """A message on the control channel."""
-
-    cancel: str
-    until_s: float
-    """Epoch seconds until which the task is not to start."""
 
 
 class _Told(msgspec.Struct):
@@ -125,7 +116,7 @@ class Control:
         if pauses == self.pauses:
             return
         self.pauses = pauses
-        words = [f"{label_of(self._live.value, name)} queue" for name in sorted(pauses.queues)]
+        words = [f"{self._live.value.label_of(name)} queue" for name in sorted(pauses.queues)]
         words += [f"{task_type} tasks" for task_type in sorted(pauses.task_types)]
         logger.info(f"Paused: {', '.join(words)}" if words else "Nothing is paused any more")
         on_pauses(pauses)

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from aworker.errors import AworkerError, RequestDeclined
 
-BUNDLED_PATH = Path(__file__).parent / "data"
+BUNDLED_PATH = Path(__file__).parent.parent / "data"
 """The data set in the package: five US stocks, daily, 2000-03-01 to 2013-03-01, adjusted."""
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")

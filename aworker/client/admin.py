@@ -14,9 +14,9 @@ import redis.asyncio
 
 from aworker.clock import rfc3339
 from aworker.config import Config
-from aworker.queues.ends import as_bytes, is_taken_from_left, questions
-from aworker.queues.keys import Keys
-from aworker.queues.pausing import read_pauses
+from aworker.keys import Keys
+from aworker.queues.hand.ends import as_bytes, is_taken_from_left, questions
+from aworker.queues.pauses import read_pauses
 
 Answer = TypeVar("Answer")
 
