@@ -18,7 +18,7 @@ run: install  ## start a worker and an embedded Valkey, feed the sample tasks, s
 	@$(BIN)/aworker run --embedded --feed config/sample-tasks.jsonl
 
 test: install  ## run the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 check: install  ## format, lint, types, imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

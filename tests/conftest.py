@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.servers import Server
+from tests.kit.servers import Server
 
 
 @pytest.fixture(scope="session")

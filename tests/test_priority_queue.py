@@ -17,7 +17,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.servers import Server
+from tests.kit.servers import Server
 
 PROCESSING = re.compile(r"Processing (\S+) task (\S+) from (\S+) queue")
 PROMPT = "buy when RSI(14) drops below 30, sell above 70, 5% stop loss, only AAPL and MSFT"

@@ -25,7 +25,7 @@ from aworker.execution.registry import Handler, Registry
 from aworker.logs import configure_logs
 from aworker.queues.connection import connect
 from aworker.worker.supervisor import Supervisor
-from tests.servers import Server
+from tests.kit.servers import Server
 
 TASKS = 20_000
 ROUNDS = 3

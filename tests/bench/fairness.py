@@ -28,8 +28,8 @@ from aworker.logs import configure_logs
 from aworker.queues.connection import connect
 from aworker.queues.scripts import ALL, Script
 from aworker.worker.supervisor import Supervisor
-from tests.queue_scripts import NORMAL, NOW_MS, PRIORITY, Item, Level, QueueScripts, task
-from tests.servers import Server
+from tests.kit.queue_scripts import NORMAL, NOW_MS, PRIORITY, Item, Level, QueueScripts, task
+from tests.kit.servers import Server
 
 RUN_S = 25.0
 

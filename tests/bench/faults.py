@@ -24,7 +24,7 @@ import redis
 from aworker.config import WorkerConfig
 from tests.chaos.driver import WorkerProcess
 from tests.chaos.history import Effect, read_stored
-from tests.sites import NORMAL, Site, open_site
+from tests.kit.sites import NORMAL, Site, open_site
 
 ROUNDS = 20
 SLOTS = 16

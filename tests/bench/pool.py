@@ -23,16 +23,16 @@ from aworker.execution.pool import PoolSettings, TaskInfo, open_pool
 from aworker.logs import configure_logs
 from aworker.metrics import counters
 from tests.bench import handlers
-from tests.pools import alive, children_of, eventually, server_pid
-from tests.servers import Server
-from tests.workers import config_of, running_worker
+from tests.kit.pools import alive, children_of, eventually, server_pid
+from tests.kit.servers import Server
+from tests.kit.workers import config_of, running_worker
 
 SYMBOLS, BARS = 500, 2_520
 
 
 KILLER = """
 import os, random, signal, sys, time
-from tests.pools import children_of
+from tests.kit.pools import children_of
 killed = 0
 while os.getppid() != 1 and not os.path.exists(sys.argv[2]):
     time.sleep(0.5)
@@ -124,7 +124,7 @@ async def orphans(server: Server) -> None:
     code = (
         "import anyio, sys\n"
         "from tests.bench import handlers\n"
-        "from tests.workers import config_of, running_worker\n"
+        "from tests.kit.workers import config_of, running_worker\n"
         "async def main():\n"
         "    async with running_worker(config_of(sys.argv[1]), {'spin': handlers.spin}):\n"
         "        print('ready', flush=True)\n"

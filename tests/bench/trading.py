@@ -25,7 +25,7 @@ from aworker.trading.alerts import check_alert
 from aworker.trading.backtest.backtest import backtest_chunk, merge_chunks, plan_chunks, run_backtest
 from aworker.trading.bars.store import BarStore
 from aworker.trading.screening import screen
-from tests.fixtures.market import DAY_S, START_S, context, random_bars
+from tests.kit.market import DAY_S, START_S, context, random_bars
 
 ROUNDS = 5
 CROSS: dict[str, Any] = {

@@ -30,8 +30,8 @@ from redis.exceptions import RedisError
 from tests.chaos.history import Fault, Report, judge, read_effects, read_stored
 from tests.chaos.proxy import Proxy
 from tests.chaos.worker import LEASE_TTL_S
-from tests.servers import Server
-from tests.workers import eventually
+from tests.kit.servers import Server
+from tests.kit.workers import eventually
 
 WORKERS = 3
 PRIORITY, NORMAL = "strategy_queue_priority", "strategy_queue"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import Here
+from tests.kit.commands import Here
 
 
 @pytest.fixture

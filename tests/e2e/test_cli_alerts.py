@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from aworker.trading.strategies.store import Store
-from tests.e2e.commands import Here
+from tests.kit.commands import Here
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import Here, aworker, command, environment, running
-from tests.fixtures.market import random_bars, store_of
+from tests.kit.commands import Here, aworker, command, environment, running
+from tests.kit.market import random_bars, store_of
 
 RULES = "name: Dips\nentry: rsi(close, 14) < 40\nexit: rsi(close, 14) > 55\nstop_loss: 5%\n"
 WINDOW = ("--start", "2008-01-01", "--end", "2010-12-31")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aworker.trading.bars.store import BUNDLED_PATH, BarStore
-from tests.e2e.commands import Here
+from tests.kit.commands import Here
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume\n"
 SOUND = "2024-01-02,10,12,9,11,11,100\n2024-01-03,11,13,10,12,12,200\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import ROOT, TIMEOUT_S, aworker, command, environment, running
+from tests.kit.commands import ROOT, TIMEOUT_S, aworker, command, environment, running
 
 FEED = """
 {"task_type": "echo", "args": {"steps": 2, "text": "first"}}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.e2e.commands import Here, aworker, eventually, running
+from tests.kit.commands import Here, aworker, eventually, running
 
 
 @pytest.fixture

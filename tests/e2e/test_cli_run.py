@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.e2e.commands import Here, aworker, eventually, running
-from tests.servers import Server, free_port
+from tests.kit.commands import Here, aworker, eventually, running
+from tests.kit.servers import Server, free_port
 
 AT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
 READY = "is ready:"

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from aworker.trading.strategies.store import Store
 from aworker.trading.strategies.strategy import Draft, Risk, Rules, draft_from_json
-from tests.e2e.commands import Here
+from tests.kit.commands import Here
 
 
 def filled(redis_url: str, fill: Callable[[Store], Awaitable[int]]) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.e2e.commands import ROOT, environment, run_to_end
+from tests.kit.commands import ROOT, environment, run_to_end
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the package but for trading, and the tests' handlers."""
     folder = tmp_path_factory.mktemp("bare")
     shutil.copytree(ROOT / "aworker", folder / "aworker", ignore=shutil.ignore_patterns("trading", "__pycache__"))
-    (folder / "tests" / "e2e").mkdir(parents=True)
-    for name in ("__init__.py", "e2e/__init__.py", "e2e/task_handlers.py"):
+    (folder / "tests" / "kit").mkdir(parents=True)
+    for name in ("__init__.py", "kit/__init__.py", "kit/task_handlers.py"):
         shutil.copy(ROOT / "tests" / name, folder / "tests" / name)
     return folder
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import anyio
 
-from tests import pool_functions as functions
-from tests.pools import children_of, eventually, exists, pool_of, server_pid
+from tests.kit import pool_functions as functions
+from tests.kit.pools import children_of, eventually, exists, pool_of, server_pid
 
 
 async def main(folder: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from aworker.trading.bars.store import BarStore
-from tests.e2e.commands import ROOT
-from tests.fixtures.market import random_bars, store_of
+from tests.kit.commands import ROOT
+from tests.kit.market import random_bars, store_of
 
 SYMBOLS = ("A", "B", "C")
 OLD, NEW = 5, 9
@@ -21,7 +21,7 @@ KILLED = f"""
 import os, signal, sys
 from pathlib import Path
 from aworker.trading.bars.store import BarStore
-from tests.fixtures.market import random_bars
+from tests.kit.market import random_bars
 
 store, step = BarStore(sys.argv[1]), int(sys.argv[2])
 done = 0

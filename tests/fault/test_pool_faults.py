@@ -18,8 +18,8 @@ import anyio
 import pytest
 
 from aworker.errors import ChildDied, ChildOutOfMemory, ExecutionFailed, HandlerTimedOut
-from tests import pool_functions as functions
-from tests.pools import OpenPool, alive, children_of, eventually, exists, pool_of, server_pid
+from tests.kit import pool_functions as functions
+from tests.kit.pools import OpenPool, alive, children_of, eventually, exists, pool_of, server_pid
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.sites import NORMAL, Site, open_site
+from tests.kit.sites import NORMAL, Site, open_site
 
 
 @pytest.fixture

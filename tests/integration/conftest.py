@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.queue_scripts import QueueScripts
+from tests.kit.queue_scripts import QueueScripts
 
 
 @pytest.fixture

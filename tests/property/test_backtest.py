@@ -20,7 +20,7 @@ from aworker.trading.bars.store import COLUMNS, Bars
 from aworker.trading.rules import compile_program
 from aworker.trading.rules.evaluate import evaluate
 from aworker.trading.strategies.strategy import Risk
-from tests.fixtures.market import DAY_S, START_S, context, random_bars, store_of
+from tests.kit.market import DAY_S, START_S, context, random_bars, store_of
 
 RULES: list[tuple[str, str | None]] = [
     ("close > sma(close, 5)", "close < sma(close, 5)"),

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.queue_scripts import NORMAL, NOW_MS, PRIORITY, TTL_MS, Item, Level, QueueScripts, task
+from tests.kit.queue_scripts import NORMAL, NOW_MS, PRIORITY, TTL_MS, Item, Level, QueueScripts, task
 
 LEVELS = (Level(PRIORITY, take_from="right"), Level(NORMAL, take_from="left"))
 SIDES = {PRIORITY: "right", NORMAL: "left"}

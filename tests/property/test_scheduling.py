@@ -23,8 +23,8 @@ from aworker.lease import Lease
 from aworker.queues.lane.admission import Admission
 from aworker.queues.pauses import Pauses
 from aworker.task import Task, decode_task
-from tests.queue_scripts import NOW_MS, Item, QueueScripts, task
-from tests.queue_scripts import Level as AskedLevel
+from tests.kit.queue_scripts import NOW_MS, Item, QueueScripts, task
+from tests.kit.queue_scripts import Level as AskedLevel
 
 LISTS = ("high", "middle", "low")
 TYPES = ("create", "backtest", "alert")
