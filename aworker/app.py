@@ -62,7 +62,7 @@ def _add_trading(registry: Registry, config: Config, closing: AsyncExitStack | N
         bars.max_age_s,
         costs.commission,
         costs.slippage,
-        LanguageModel(llm.base_url, llm.model, llm.api_key_env) if llm.base_url else None,
+        LanguageModel(llm) if llm.base_url else None,
     ).register(registry)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -127,6 +127,13 @@ class LlmConfig(Section, frozen=True):
     base_url: str = ""
     model: str = ""
     api_key_env: str = "AWORKER_LLM_API_KEY"
+    max_attempts: Annotated[int, msgspec.Meta(ge=1)] = 6
+    """Requests of one prompt, those tried again and those that repair an answer included."""
+    budget_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
+    """Of one prompt; below the timeout of create_strategy, so that its caller hears why."""
+    request_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 50.0
+    max_tokens: Annotated[int, msgspec.Meta(ge=256)] = 20_000
+    """Of one prompt's questions and answers, as the endpoint counts them."""
 
 
 class LoadConfig(Section, frozen=True):
@@ -363,6 +370,13 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
         (0 <= config.backtest.slippage < 1, "backtest.slippage", "0 <= x < 1", config.backtest.slippage, a_fraction),
         (config.strategies.first_id >= 1, "strategies.first_id", ">= 1", config.strategies.first_id, "use 1000000"),
         (not config.llm.base_url or bool(config.llm.model), "llm.model", "set when base_url is", config.llm.model, ""),
+        (
+            not config.llm.base_url or config.llm.budget_s < (config.task("create_strategy").timeout_s or float("inf")),
+            "llm.budget_s",
+            "below tasks.create_strategy.timeout_s",
+            config.llm.budget_s,
+            "its caller would hear of a timeout instead of the reason",
+        ),
     ]
     for index, queue in enumerate(config.queues):
         at = f"queues[{index}]"

@@ -306,13 +306,15 @@ def _understood(config: Config, prompt: str, read: Callable[[], Draft], current:
 
     try:
         return read()
-    except PromptNotUnderstood:
+    except PromptNotUnderstood as error:
         if not config.llm.base_url:
             raise
+        understood = str(error)
+    import functools
+
     import anyio
 
     from aworker.trading.strategies.llm import LanguageModel
 
-    return anyio.run(
-        LanguageModel(config.llm.base_url, config.llm.model, config.llm.api_key_env).draft, prompt, current
-    )
+    model = LanguageModel(config.llm)
+    return anyio.run(functools.partial(model.draft, prompt, current, understood=understood)).draft

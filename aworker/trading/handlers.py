@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import msgspec
@@ -21,6 +22,9 @@ from aworker.execution.registry import Handler, Registry
 from aworker.trading.prompts import PromptNotUnderstood, edit_from_prompt, strategy_from_prompt
 from aworker.trading.strategies.store import Store, check_owner
 from aworker.trading.strategies.strategy import Draft, Strategy, source_text
+
+if TYPE_CHECKING:
+    from aworker.trading.strategies.llm import Made
 
 NEW_STRATEGY = -1
 MAX_LIMIT = 10_000
@@ -43,8 +47,10 @@ _INT64 = 1 << 63
 class LanguageModelLike(Protocol):
     """What can make a strategy of a prompt that the grammar does not understand."""
 
-    async def draft(self, prompt: str, current: Draft | None = None) -> Draft:
-        """Return a checked draft or raise RequestDeclined."""
+    async def draft(
+        self, prompt: str, current: Draft | None = None, *, understood: str = "", say: Callable[[str], None]
+    ) -> Made:
+        """Return a checked draft and what it cost, or raise RequestDeclined."""
         ...
 
 
@@ -153,7 +159,7 @@ class TradingHandlers:
                 strategy = await self._made(args, context)
         except RequestDeclined as error:
             return {"success": False, "error": str(error)}
-        return {"success": True, "strategy": _strategy_result(strategy), "validation_passed": True}
+        return {"success": True, "strategy": _strategy_result(strategy), "validation_passed": True, **strategy.reading}
 
     async def backtest(self, args: BacktestArgs, context: Context) -> dict[str, Any]:
         """Trade a strategy on past bars.
@@ -233,25 +239,45 @@ class TradingHandlers:
         user_id = owner_number(args.user_id)
         strategy_id = _number(args.strategy_id)
         if strategy_id == NEW_STRATEGY:
-            draft = await self._draft(args.prompt, None, context)
-            return await self._store.create(draft, user_id=user_id, prompt=args.prompt, task_id=context.task_id)
+            draft, reading = await self._draft(args.prompt, None, context)
+            return await self._store.create(
+                draft, user_id=user_id, prompt=args.prompt, task_id=context.task_id, reading=reading
+            )
         current = await self._store.get(strategy_id)
         # Before the prompt is read: a stranger is told of the owner, not of the grammar.
         check_owner(current, user_id)
-        draft = await self._draft(args.prompt, current, context)
-        return await self._store.edit(current, draft, user_id=user_id, prompt=args.prompt, task_id=context.task_id)
+        draft, reading = await self._draft(args.prompt, current, context)
+        return await self._store.edit(
+            current, draft, user_id=user_id, prompt=args.prompt, task_id=context.task_id, reading=reading
+        )
 
-    async def _draft(self, prompt: str, current: Strategy | None, context: Context) -> Draft:
+    async def _draft(self, prompt: str, current: Strategy | None, context: Context) -> tuple[Draft, dict[str, Any]]:
         try:
             if current is None:
-                return strategy_from_prompt(prompt)
-            return edit_from_prompt(prompt, current.rules, current.name, current.prompt)
-        except PromptNotUnderstood:
+                return strategy_from_prompt(prompt), {"engine": "parser"}
+            draft = edit_from_prompt(prompt, current.rules, current.name, current.prompt)
+            return draft, {"engine": "parser"}
+        except PromptNotUnderstood as error:
             if self._llm is None:
                 raise
-        context.progress("asking", "asking the language model", fraction=0.3)
+            understood = str(error)
+
+        asked = 0
+
+        def say(text: str) -> None:
+            nonlocal asked
+            asked += 1
+            context.progress("asking", text, fraction=1 - 0.7 / asked)
+
         known = None if current is None else Draft(current.name, current.description, current.rules)
-        return await self._llm.draft(prompt, known)
+        made = await self._llm.draft(prompt, known, understood=understood, say=say)
+        return made.draft, {
+            "engine": "model",
+            "assumptions": made.assumptions,
+            "model": made.model,
+            "attempts": made.attempts,
+            "tokens": made.tokens,
+        }
 
 
 def owner_number(user_id: int | str) -> int:

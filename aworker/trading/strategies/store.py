@@ -147,7 +147,9 @@ class Store:
         self._first_id = first_id
         self._patience_s = patience_s
 
-    async def create(self, draft: Draft, *, user_id: int, prompt: str, task_id: str) -> Strategy:
+    async def create(
+        self, draft: Draft, *, user_id: int, prompt: str, task_id: str, reading: dict[str, Any] | None = None
+    ) -> Strategy:
         """Store a new strategy and return it, or the one that this task made at an earlier delivery."""
         made = await self.made_by(task_id)
         while made is None:
@@ -164,6 +166,7 @@ class Store:
                 created_at=now,
                 updated_at=now,
                 task_id=task_id,
+                reading=reading or {},
             )
             keys = [*self._strategy_keys(strategy_id), self._task_key(task_id), *self._index_keys(user_id)]
             if await self._script(_CREATE, keys, [strategy_id, msgspec.json.encode(strategy), KEPT_S]) == b"made":
@@ -180,6 +183,7 @@ class Store:
         prompt: str,
         task_id: str,
         is_alert_active: bool | None = None,
+        reading: dict[str, Any] | None = None,
     ) -> Strategy:
         """Store the next version of ``current`` and return it, or the one that this task made before.
 
@@ -197,6 +201,7 @@ class Store:
             updated_at=rfc3339(),
             task_id=task_id,
             is_alert_active=current.is_alert_active if is_alert_active is None else is_alert_active,
+            reading=reading or {},
         )
         arguments: list[int | str | bytes] = [
             strategy.strategy_id,

@@ -100,6 +100,8 @@ class Strategy(msgspec.Struct, frozen=True):
     task_id: str
     """The task that made this version, so that a redelivery finds it again."""
     is_alert_active: bool = False
+    reading: dict[str, Any] = {}
+    """How its prompt was read: ``engine`` (parser or model), ``assumptions``, and what a model cost."""
 
 
 def draft_schema() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from aworker.trading.handlers import (
     TradingHandlers,
     owner_number,
 )
-from aworker.trading.strategies.llm import LanguageModelFailed
+from aworker.trading.strategies.llm import LanguageModelFailed, Made
 from aworker.trading.strategies.store import Store, StrategyUnknown
 from aworker.trading.strategies.strategy import Draft, Rules
 
@@ -85,12 +85,17 @@ class Model:
     def __init__(self, known: Draft | None) -> None:
         self.known = known
         self.asked: list[tuple[str, Draft | None]] = []
+        self.understood = ""
 
-    async def draft(self, prompt: str, current: Draft | None = None) -> Draft:
+    async def draft(
+        self, prompt: str, current: Draft | None = None, *, understood: str = "", say: Callable[[str], None]
+    ) -> Made:
         self.asked.append((prompt, current))
+        self.understood = understood
+        say("asking the language model")
         if self.known is None:
             raise LanguageModelFailed("the language model must answer, did not")
-        return self.known
+        return Made(self.known, ("50 day: simple average of closes",), "small", 2, 310)
 
 
 @pytest.fixture
@@ -195,6 +200,12 @@ async def test_the_language_model_is_asked_only_for_what_the_grammar_refuses(sto
 
     assert [prompt for prompt, _ in model.asked] == ["surprise me"]
     assert asked["strategy"]["pythonCode"] == "entry: close > open"
+    assert "surprise me" in model.understood
+    again = await handlers.create_strategy(CreateStrategyArgs(user_id=1, prompt="surprise me"), children.context("b"))
+    assert [(one["engine"], one["model"], one["attempts"], one["tokens"]) for one in (asked, again)] == [
+        ("model", "small", 2, 310)
+    ] * 2
+    assert list(again["assumptions"]) == ["50 day: simple average of closes"]
 
 
 async def test_the_language_model_is_given_the_strategy_to_edit(store: Store, children: Children) -> None:
