@@ -20,7 +20,7 @@ import anyio
 import msgspec
 import redis.asyncio
 
-from aworker.config import Config, LiveConfig, LoggingConfig, RedisConfig, ResultsConfig, WorkerConfig
+from aworker.config import Config, LiveConfig, LoggingConfig, RedisConfig, ResultsConfig, TaskConfig, WorkerConfig
 from aworker.execution.registry import Handler, Registry
 from aworker.logs import configure_logs
 from aworker.queues.connection import connect
@@ -99,10 +99,12 @@ async def worker(url: str, slots: int, count: int, store: bool) -> tuple[float, 
 
     registry = Registry()
     registry.add(Handler("noop", noop))
+    registry.add(Handler("backtest", noop))
     config = msgspec.structs.replace(
         Config(),
         redis=RedisConfig(url=url),
-        worker=WorkerConfig(slots=slots, reserved={}),
+        worker=WorkerConfig(slots=slots),
+        tasks={"backtest": TaskConfig(max_concurrent=2)},
         results=ResultsConfig(publish=store, repeat_fast_after_s=0),
     )
     started = 0.0
@@ -152,6 +154,7 @@ async def latency(url: str) -> None:
 
     registry = Registry()
     registry.add(Handler("noop", noop))
+    registry.add(Handler("backtest", noop))
     config = msgspec.structs.replace(Config(), redis=RedisConfig(url=url))
     ready = asyncio.Event()
     supervisor = Supervisor(LiveConfig(config), registry, on_ready=ready.set)

@@ -14,8 +14,9 @@
 --            the script answers with the leases it made the first time, and a late copy of an older commit takes nothing.
 --            Nothing that can fail comes after the first pop: what a script has done before its error stays done.
 
-local PASSES = 100          -- payloads looked at in one ask of one level
+local PASSES = 100          -- payloads passed over in one ask of one level
 local PASS_BYTES = 65536    -- or this many bytes of them
+local STEP = 50             -- payloads read at once
 local NEAR = 10             -- payloads next to each end that are looked at where the ends tie
 local HEAD = 20             -- of which this many are always those next to the taking end
 local HEAD_BYTES = 16384
@@ -249,30 +250,48 @@ local function held_back(payload)
   return false
 end
 
--- Claim what no limit holds back among the payloads from `first` on, counted from the taking end; returns how many
--- were passed over.
+-- Take payloads off the taking end that were looked at and that no limit holds back.
+local function take_off(entry, side, count)
+  if count == 0 then
+    return
+  elseif side == 'right' then
+    redis.call('LTRIM', entry.key, 0, -(count + 1))
+  else
+    redis.call('LTRIM', entry.key, count, -1)
+  end
+end
+
+-- Claim what no limit holds back among the payloads from `first` on, counted from the taking end, until `passes`
+-- payloads or `bytes` of them were passed over; returns how many were.
 local function scan(entry, position, side, first, passes, bytes)
-  local passed, looked = 0, 0
-  while looked < passes and bytes > 0 and room(position) > 0 do
+  local passed = 0
+  while passed < passes and bytes > 0 and room(position) > 0 do
     local from = first + passed
-    local step = math.min(10, passes - looked)
+    local step = math.max(10, math.min(STEP, room(position)))
     local list
     if side == 'right' then
       list = redis.call('LRANGE', entry.key, -(from + step), -(from + 1))
     else
       list = redis.call('LRANGE', entry.key, from, from + step - 1)
     end
+    local off = 0     -- taken from the very end so far: they go together
     for order = 1, #list do
-      if bytes <= 0 or room(position) <= 0 then break end
+      if passed >= passes or bytes <= 0 or room(position) <= 0 then break end
       local payload = side == 'right' and list[#list + 1 - order] or list[order]
-      looked, bytes = looked + 1, bytes - #payload
       if held_back(payload) then
-        passed = passed + 1
+        -- Before anything is removed by its value: an equal payload further off must not be met first.
+        take_off(entry, side, off)
+        passed, bytes, off = passed + 1, bytes - #payload, 0
       else
-        redis.call('LREM', entry.key, side == 'right' and -1 or 1, payload)
+        if from == 0 and passed == 0 then
+          off = off + 1
+        else
+          redis.call('LREM', entry.key, side == 'right' and -1 or 1, payload)
+        end
         take(position, payload)
       end
     end
+    take_off(entry, side, off)
     if #list < step then break end
   end
   return passed

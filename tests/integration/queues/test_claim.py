@@ -730,3 +730,29 @@ def test_both_levels_are_named_in_one_claim(queue: QueueScripts) -> None:
     ]
 
     assert sorted(heads) == [NORMAL, PRIORITY]
+
+
+@pytest.mark.parametrize("waiting, state", [(300, "more"), (250, "empty"), (200, "empty")])
+@pytest.mark.parametrize("push", ["lpush", "rpush"])
+def test_limits_that_hold_nothing_back_do_not_bound_a_claim(
+    queue: QueueScripts, push: str, waiting: int, state: str
+) -> None:
+    payloads = [task(f"a{index}", task_type="alert", created_at=f"{index:04}") for index in range(waiting)]
+    for payload in payloads:
+        getattr(queue.client, push)(NORMAL, payload)
+    queue.client.hset(queue.keys.ends, NORMAL, "right 0" if push == "lpush" else "left 0")
+
+    reply = queue.claim(want=250, limits={"types": {"backtest": 1}, "users": {}})
+
+    assert reply.payloads == payloads[:250]
+    assert reply.states[1] == state
+
+
+def test_equal_payloads_around_one_that_is_held_back_are_each_taken_once(queue: QueueScripts) -> None:
+    same, held = task("a", task_type="alert"), task("b")
+    queue.client.lpush(NORMAL, same, same, held, same, same)
+
+    reply = queue.claim(want=3, limits={"types": {"backtest": 0}, "users": {}})
+
+    assert reply.payloads == [same] * 3
+    assert queue.waiting() == [same, held]
