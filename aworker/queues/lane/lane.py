@@ -32,6 +32,8 @@ from aworker.queues.pauses import Pauses
 from aworker.task import decode_task
 
 COMMIT_CLAIMS = 256
+TURN_CLAIMS = 16
+"""From so many slots on, half of them work while the server serves the other half."""
 COMMIT_WRITES = 512
 COMMIT_BYTES = 8_388_608
 
@@ -136,8 +138,11 @@ class Lane:
             self.admission.ended(write.lease)
             running: Write | None = write.lease.running_write
             if running is not None:
-                # Not sent yet: the end is written in the same step, so only its message would ever be seen.
-                running.kind, running.record, running.extras = "message", b"", ()
+                # Not sent yet: of it only the message would ever be seen, so the end says it.
+                write.messages = (*running.messages, *write.messages)
+                running.kind = ""
+                if write.kind == "end" and write.lease.delivery == 1:
+                    write.extras = (*write.extras, "1")
                 write.lease.running_write = None
         self._writes.append(write)
         self._idle.clear()
@@ -234,7 +239,7 @@ class Lane:
         writes = self._take_writes()
         while self._waiting and self._waiting[0].done():
             self._waiting.popleft()
-        want = min(len(self._waiting), config.worker.slots, COMMIT_CLAIMS)
+        want = min(len(self._waiting), _at_once(config.worker.slots))
         below = self.admission.below(config)
         is_open = self.admission.open_levels(below)
         levels = self.admission.levels
@@ -264,6 +269,8 @@ class Lane:
         size = 0
         while self._writes and len(writes) < COMMIT_WRITES and size < COMMIT_BYTES:
             write = self._writes.popleft()
+            if not write.kind:
+                continue  # its lease's end says it
             if write.lease is not None:
                 write.lease.running_write = None
             size += write.size_bytes
@@ -462,6 +469,10 @@ class Lane:
 
     def _side(self, lease: Lease) -> str:
         return self._live.value.queues[lease.level].take_from
+
+
+def _at_once(slots: int) -> int:
+    return min(slots, max(TURN_CLAIMS, -(-slots // 2)), COMMIT_CLAIMS)
 
 
 class _Bell:

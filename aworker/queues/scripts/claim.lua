@@ -22,31 +22,32 @@ local HEAD = 20             -- of which this many are always those next to the t
 local HEAD_BYTES = 16384
 local READABLE = 16384      -- larger payloads are not decoded here
 
+local call, match, find, format = redis.call, string.match, string.find, string.format
 local worker, ttl, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local commit, result_prefix, want = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local limits = ARGV[7] ~= '' and cjson.decode(ARGV[7]) or nil
 local levels = #KEYS - 7
 if not now then
-  local time = redis.call('TIME')
+  local time = call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-redis.call('ZADD', KEYS[1], string.format('%.0f', now + ttl), worker)
+call('ZADD', KEYS[1], format('%.0f', now + ttl), worker)
 
 local reply = { 0 }
 
 -- The same commit again: its reply was lost on the way. An older one: it was overtaken and nobody waits for its reply.
-local done = redis.call('HGET', KEYS[6], 'claim')
-local claimed_by = done and tonumber(string.match(done, '^%d+')) or 0
-local settled_by = tonumber(string.match(redis.call('HGET', KEYS[6], 'settle') or '0', '^%d+'))
+local done = call('HGET', KEYS[6], 'claim')
+local claimed_by = done and tonumber(match(done, '^%d+')) or 0
+local settled_by = tonumber(match(call('HGET', KEYS[6], 'settle') or '0', '^%d+'))
 if claimed_by == tonumber(commit) or math.max(claimed_by, settled_by) > tonumber(commit) then
   local position = {}
   for level = 1, levels do position[KEYS[7 + level]] = level - 1 end
-  for id in string.gmatch(claimed_by == tonumber(commit) and string.match(done, ' (.*)$') or '', '%d+') do
-    local entry = redis.call('HGET', KEYS[2], id)
+  for id in string.gmatch(claimed_by == tonumber(commit) and match(done, ' (.*)$') or '', '%d+') do
+    local entry = call('HGET', KEYS[2], id)
     if entry then
-      local head, body = string.match(entry, '^([^\n]*)\n(.*)$')
-      local delivery, suspicion, queue, registered = string.match(head, '^(%d+) (%a+) %d+ "([^"]*)" (.*)$')
+      local head, body = match(entry, '^([^\n]*)\n(.*)$')
+      local delivery, suspicion, queue, registered = match(head, '^(%d+) (%a+) %d+ "([^"]*)" (.*)$')
       reply[1] = reply[1] + 1
       for _, value in ipairs({ id, position[queue] or 0, delivery, suspicion, registered, body }) do
         reply[#reply + 1] = value
@@ -70,11 +71,11 @@ local function days_before(year, month, day)
 end
 
 local function instant_ms(text)
-  local year, month, day, hour, minute, rest = string.match(text, '^%s*(%d%d%d%d)-(%d%d)-(%d%d)[Tt ](%d%d):(%d%d)(.*)$')
+  local year, month, day, hour, minute, rest = match(text, '^%s*(%d%d%d%d)-(%d%d)-(%d%d)[Tt ](%d%d):(%d%d)(.*)$')
   if not year then return nil end
-  local seconds, zone = string.match(rest, '^:(%d%d%.?%d*)(.*)$')
+  local seconds, zone = match(rest, '^:(%d%d%.?%d*)(.*)$')
   local at = days_before(tonumber(year), tonumber(month), tonumber(day)) * 86400 + hour * 3600 + minute * 60 + (tonumber(seconds) or 0)
-  local sign, hours, minutes = string.match(zone or rest, '^%s*([+-])(%d%d):?(%d?%d?)')
+  local sign, hours, minutes = match(zone or rest, '^%s*([+-])(%d%d):?(%d?%d?)')
   if sign then
     local offset = hours * 3600 + (tonumber(minutes) or 0) * 60
     at = at - (sign == '-' and -offset or offset)
@@ -96,21 +97,21 @@ local function identity(payload)
     local created = type(task.created_at) == 'string' and instant_ms(task.created_at) or nil
     return created, type(task.task_id) == 'string' and task.task_id or nil
   end
-  local created = string.match(string.sub(payload, -1024), '.*"created_at"%s*:%s*"([^"]*)"')
+  local created = match(string.sub(payload, -1024), '.*"created_at"%s*:%s*"([^"]*)"')
   return created and instant_ms(created) or nil, nil
 end
 
 -- Which end is older where the ends themselves tie: the task ids near them, if those that are alike but for the number
 -- they end in count all one way. Nil when they do not.
 local function older_by_numbers(key, length)
-  local near = redis.call('LRANGE', key, 0, NEAR - 1)
+  local near = call('LRANGE', key, 0, NEAR - 1)
   if length > NEAR then
-    for _, payload in ipairs(redis.call('LRANGE', key, math.max(NEAR, length - NEAR), -1)) do near[#near + 1] = payload end
+    for _, payload in ipairs(call('LRANGE', key, math.max(NEAR, length - NEAR), -1)) do near[#near + 1] = payload end
   end
   local last, up, down = {}, 0, 0
   for _, payload in ipairs(near) do
     local _, task_id = identity(payload)
-    local word, number = string.match(task_id or '', '^(.-)0*(%d+)$')
+    local word, number = match(task_id or '', '^(.-)0*(%d+)$')
     if word then
       word = string.gsub(word, '%d+', '#')
       local before = last[word]
@@ -130,7 +131,7 @@ local ends = {}
 
 local function keep(key, side, checked)
   ends[key] = side .. ' ' .. checked
-  redis.call('HSET', KEYS[5], key, ends[key])
+  call('HSET', KEYS[5], key, ends[key])
 end
 
 -- The end of a list whose task is the older one: asked at most once a second and when the list was empty before.
@@ -138,26 +139,26 @@ local function taking_end(key, policy)
   local kept = ends[key]
   if policy ~= 'auto' then
     -- Written down for what puts tasks back without knowing the configuration.
-    if not kept or string.match(kept, '^%a+') ~= policy then keep(key, policy, '0') end
+    if not kept or match(kept, '^%a+') ~= policy then keep(key, policy, '0') end
     return policy
   end
-  local side, checked = string.match(kept or 'right 0', '^(%a+) (%d+)$')
+  local side, checked = match(kept or 'right 0', '^(%a+) (%d+)$')
   if now - tonumber(checked) < 1000 and now >= tonumber(checked) then return side end
-  if redis.call('LLEN', key) < 2 then return side end
-  local left, right = redis.call('LINDEX', key, 0), redis.call('LINDEX', key, -1)
-  local moved = redis.call('HGET', KEYS[5], 'moved ' .. key)
-  if moved and (string.find(moved, redis.sha1hex(left), 1, true) or string.find(moved, redis.sha1hex(right), 1, true)) then
+  if call('LLEN', key) < 2 then return side end
+  local left, right = call('LINDEX', key, 0), call('LINDEX', key, -1)
+  local moved = call('HGET', KEYS[5], 'moved ' .. key)
+  if moved and (find(moved, redis.sha1hex(left), 1, true) or find(moved, redis.sha1hex(right), 1, true)) then
     -- Somebody put it there: its age says nothing about the list.
-    keep(key, side, string.format('%.0f', now))
+    keep(key, side, format('%.0f', now))
     return side
   end
   local left_created, right_created = identity(left), identity(right)
   if left_created and right_created and left_created ~= right_created then
     side = left_created < right_created and 'left' or 'right'
   elseif left_created == right_created then
-    side = older_by_numbers(key, redis.call('LLEN', key)) or side
+    side = older_by_numbers(key, call('LLEN', key)) or side
   end
-  keep(key, side, string.format('%.0f', now))
+  keep(key, side, format('%.0f', now))
   return side
 end
 
@@ -166,10 +167,10 @@ local aging = false
 local function found_empty(key)
   local kept = ends[key]
   if kept and string.sub(kept, -2) ~= ' 0' then
-    keep(key, string.match(kept, '^%a+'), '0')
-    redis.call('HDEL', KEYS[5], 'moved ' .. key)
+    keep(key, match(kept, '^%a+'), '0')
+    call('HDEL', KEYS[5], 'moved ' .. key)
   end
-  if aging then redis.call('HDEL', KEYS[5], 'seen ' .. key) end
+  if aging then call('HDEL', KEYS[5], 'seen ' .. key) end
 end
 
 -- When the task at the end began to wait: its created_at, or when it was first seen there if that is not plausible.
@@ -177,9 +178,9 @@ local function waiting_since(key, payload)
   local created = identity(payload)
   if created and created <= now and now - created <= 86400000 then return created end
   local mark = redis.sha1hex(payload)
-  local seen_mark, seen_at = string.match(redis.call('HGET', KEYS[5], 'seen ' .. key) or '', '^(%x+) (%d+)$')
+  local seen_mark, seen_at = match(call('HGET', KEYS[5], 'seen ' .. key) or '', '^(%x+) (%d+)$')
   if seen_mark == mark then return tonumber(seen_at) end
-  redis.call('HSET', KEYS[5], 'seen ' .. key, mark .. ' ' .. string.format('%.0f', now))
+  call('HSET', KEYS[5], 'seen ' .. key, mark .. ' ' .. format('%.0f', now))
   return now
 end
 
@@ -204,7 +205,7 @@ for index = 1, levels do
   }
   aging = aging or promote > 0
 end
-local kept = redis.call('HMGET', KEYS[5], unpack(KEYS, 8))
+local kept = call('HMGET', KEYS[5], unpack(KEYS, 8))
 for index = 1, levels do
   ends[KEYS[7 + index]] = kept[index] or nil
   if level[index].state == 'empty' then found_empty(KEYS[7 + index]) end
@@ -234,14 +235,14 @@ local function held_back(payload)
   local near = limits.user_room ~= nil
   if not near then
     for name in pairs(limits.types) do
-      if string.find(payload, name, 1, true) then near = true break end
+      if find(payload, name, 1, true) then near = true break end
     end
   end
   local task = near and decoded(payload)
   if not task then return false end
   local type_room = type(task.task_type) == 'string' and limits.types[task.task_type] or nil
   local user = limits.user_room ~= nil and type(task.args) == 'table' and task.args.user_id or nil
-  if type(user) == 'number' then user = string.format('%.0f', user) end
+  if type(user) == 'number' then user = format('%.0f', user) end
   if type(user) ~= 'string' then user = nil end
   local user_room = user and (limits.users[user] or limits.user_room)
   if (type_room and type_room <= 0) or (user_room and user_room <= 0) then return true end
@@ -255,9 +256,9 @@ local function take_off(entry, side, count)
   if count == 0 then
     return
   elseif side == 'right' then
-    redis.call('LTRIM', entry.key, 0, -(count + 1))
+    call('LTRIM', entry.key, 0, -(count + 1))
   else
-    redis.call('LTRIM', entry.key, count, -1)
+    call('LTRIM', entry.key, count, -1)
   end
 end
 
@@ -270,9 +271,9 @@ local function scan(entry, position, side, first, passes, bytes)
     local step = math.max(10, math.min(STEP, room(position)))
     local list
     if side == 'right' then
-      list = redis.call('LRANGE', entry.key, -(from + step), -(from + 1))
+      list = call('LRANGE', entry.key, -(from + step), -(from + 1))
     else
-      list = redis.call('LRANGE', entry.key, from, from + step - 1)
+      list = call('LRANGE', entry.key, from, from + step - 1)
     end
     local off = 0     -- taken from the very end so far: they go together
     for order = 1, #list do
@@ -286,7 +287,7 @@ local function scan(entry, position, side, first, passes, bytes)
         if from == 0 and passed == 0 then
           off = off + 1
         else
-          redis.call('LREM', entry.key, side == 'right' and -1 or 1, payload)
+          call('LREM', entry.key, side == 'right' and -1 or 1, payload)
         end
         take(position, payload)
       end
@@ -303,10 +304,10 @@ local function claim_past_limits(entry, position)
   local passed = scan(entry, position, side, 0, HEAD, HEAD_BYTES)
   -- What was just taken stood before the cursor: the rest has moved up.
   local first = math.max(tonumber(entry.cursor) - (#claims - before), passed)
-  if room(position) > 0 and first < redis.call('LLEN', entry.key) then
+  if room(position) > 0 and first < call('LLEN', entry.key) then
     entry.cursor = first + scan(entry, position, side, first, PASSES - HEAD, PASS_BYTES - HEAD_BYTES)
   end
-  local length = redis.call('LLEN', entry.key)
+  local length = call('LLEN', entry.key)
   if tonumber(entry.cursor) >= length then entry.cursor = 0 end
   if length == 0 then
     entry.state = 'empty'
@@ -320,7 +321,7 @@ local function claim_plain(entry, position)
   local count = room(position)
   if count <= 0 then return end
   local side = taking_end(entry.key, entry.take_from)
-  local payloads = redis.call(side == 'right' and 'RPOP' or 'LPOP', entry.key, count)
+  local payloads = call(side == 'right' and 'RPOP' or 'LPOP', entry.key, count)
   if payloads then
     for step = 1, #payloads do take(position, payloads[step]) end
   end
@@ -338,7 +339,7 @@ local function claim_aged()
       local entry = level[position]
       if entry.asked and entry.state == 'more' and room(position) > 0 then
         local side = taking_end(entry.key, entry.take_from)
-        local payload = redis.call('LINDEX', entry.key, side == 'right' and -1 or 0)
+        local payload = call('LINDEX', entry.key, side == 'right' and -1 or 0)
         if payload then
           local since = waiting_since(entry.key, payload)
           local rank = position
@@ -362,7 +363,7 @@ local function claim_aged()
       if #claims == before and entry.state == 'more' then entry.state = 'passed' end
     else
       local side = taking_end(entry.key, entry.take_from)
-      take(best, redis.call(side == 'right' and 'RPOP' or 'LPOP', entry.key))
+      take(best, call(side == 'right' and 'RPOP' or 'LPOP', entry.key))
     end
   end
 end
@@ -381,47 +382,70 @@ end
 if #claims > 0 then
   -- Never below the clock: a server that crashed may have lost the counter's last second, and an id given twice would
   -- let an old lease settle a new task.
-  local first = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), now * 1000)
-  redis.call('SET', KEYS[4], string.format('%.0f', first + #claims))
-  local counted = redis.call('HLEN', KEYS[3]) > 0
-  local ids, fields = {}, {}
-  for order = 1, #claims do
-    local entry, payload = claims[order][1], claims[order][2]
-    local id = string.format('%.0f', first + order)
-    local delivery = 1
-    if counted then delivery = 1 + tonumber(redis.call('HGET', KEYS[3], redis.sha1hex(payload)) or 0) end
+  local first = math.max(tonumber(call('GET', KEYS[4]) or 0), now * 1000)
+  call('SET', KEYS[4], format('%.0f', first + #claims))
+  local counted = call('HLEN', KEYS[3]) > 0
 
-    -- The task_id, so that a second push of it is noticed: read by pattern where it stands once, else decoded.
-    local _, stop, task_id = string.find(payload, '"task_id"%s*:%s*"([^"\\%c]+)"')
-    if task_id and string.find(payload, '"task_id"', stop, true) then
+  -- The task_ids, so that a second push of one is noticed: read by pattern where it stands once, else decoded.
+  local named, asked, record_keys = {}, {}, {}
+  for order = 1, #claims do
+    local payload = claims[order][2]
+    local _, stop, task_id = find(payload, '"task_id"%s*:%s*"([^"\\%c]+)"')
+    if task_id and find(payload, '"task_id"', stop, true) then
       local task = decoded(payload)
       task_id = task and type(task.task_id) == 'string' and task.task_id or nil
     end
-    if task_id and (#task_id > 256 or string.find(task_id, '%c')) then task_id = nil end
+    if task_id and #task_id <= 256 and not find(task_id, '%c') then
+      named[order] = task_id
+      asked[#asked + 1] = task_id
+      record_keys[#record_keys + 1] = result_prefix .. task_id
+    end
+  end
+  -- Asked for all of them at once: each call counts.
+  local is_leased, recorded = {}, 0
+  for from = 1, #asked, 1000 do
+    local to = math.min(from + 999, #asked)
+    local holders = call('HMGET', KEYS[7], unpack(asked, from, to))
+    for index = from, to do is_leased[asked[index]] = holders[index - from + 1] end
+    recorded = recorded + call('EXISTS', unpack(record_keys, from, to))
+  end
 
-    local suspicion, registered = 'none', ''
+  local ids, fields, register = {}, {}, {}
+  local at_ms = format(' %.0f "', now)
+  for order = 1, #claims do
+    local entry, payload = claims[order][1], claims[order][2]
+    local id = format('%.0f', first + order)
+    local delivery = 1
+    if counted then delivery = 1 + tonumber(call('HGET', KEYS[3], redis.sha1hex(payload)) or 0) end
+
+    local task_id, suspicion, registered = named[order], 'none', ''
     if not task_id then
       suspicion = 'unread'
-    elseif redis.call('HSETNX', KEYS[7], task_id, id) == 1 then
-      registered = task_id
-      if redis.call('EXISTS', result_prefix .. task_id) == 1 then suspicion = 'record' end
-    else
+    elseif is_leased[task_id] then
       suspicion = 'lease'
+    else
+      registered, is_leased[task_id] = task_id, id
+      register[#register + 1] = task_id
+      register[#register + 1] = id
+      if recorded > 0 and call('EXISTS', result_prefix .. task_id) == 1 then suspicion = 'record' end
     end
 
     fields[#fields + 1] = id
-    fields[#fields + 1] = delivery .. ' ' .. suspicion .. ' ' .. string.format('%.0f', now) .. ' "' .. entry.key .. '" ' .. registered .. '\n' .. payload
+    fields[#fields + 1] = delivery .. ' ' .. suspicion .. at_ms .. entry.key .. '" ' .. registered .. '\n' .. payload
     if #fields >= 1000 then
-      redis.call('HSET', KEYS[2], unpack(fields))
+      call('HSET', KEYS[2], unpack(fields))
       fields = {}
     end
     ids[order] = id
-    for _, value in ipairs({ id, entry.index, delivery, suspicion, registered, payload }) do
-      reply[#reply + 1] = value
-    end
+    local at = 6 * order - 4
+    reply[at], reply[at + 1], reply[at + 2] = id, entry.index, delivery
+    reply[at + 3], reply[at + 4], reply[at + 5] = suspicion, registered, payload
   end
-  if #fields > 0 then redis.call('HSET', KEYS[2], unpack(fields)) end
-  redis.call('HSET', KEYS[6], 'claim', commit .. ' ' .. table.concat(ids, ' '))
+  if #fields > 0 then call('HSET', KEYS[2], unpack(fields)) end
+  for from = 1, #register, 1000 do
+    call('HSET', KEYS[7], unpack(register, from, math.min(from + 999, #register)))
+  end
+  call('HSET', KEYS[6], 'claim', commit .. ' ' .. table.concat(ids, ' '))
   reply[1] = #claims
 end
 

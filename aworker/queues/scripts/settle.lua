@@ -9,7 +9,8 @@
 -- kinds 'running'  record and assignment (extra 1: the assignment's text)
 --       'message'  messages only, while the lease stands
 --       'publish'  messages only, always (a final message said again)
---       'end'      record, lease gone (extra 1: '1' when it was delivered before, so that the count is forgotten)
+--       'end'      record, lease gone (extra 1: '1' when it was delivered before, so that the count is forgotten,
+--                  extra 2: '1' when no assignment of it can stand)
 --       'dead'     as 'end', and the payload into the dead letters (extras: field, value, ..)
 --       'back'     lease gone, payload onto its list's taking end (extra 1: '1' when this delivery counts,
 --                  extra 2: 'left' | 'right' where the configuration fixes the end); a list that is none any more
@@ -19,117 +20,115 @@
 -- Invariant: the lease is removed first, so this frees before it writes, and a task is in exactly one place after it.
 --            Sent again with the same commit number it answers as before; a late copy of an older commit writes nothing.
 
+local call, match, format = redis.call, string.match, string.format
 local worker, now, commit = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local ttl, channel = ARGV[4], ARGV[5]
 local max_entries, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 local assignment_ttl, result_prefix, assignment_prefix = ARGV[8], ARGV[9], ARGV[10]
 local leases, deliveries, claimed, ends, commits, dead, dead_bytes, delayed = unpack(KEYS)
 if not now then
-  local time = redis.call('TIME')
+  local time = call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local done = redis.call('HGET', commits, 'settle')
-local done_number = done and tonumber(string.match(done, '^%d+')) or 0
+local done = call('HGET', commits, 'settle')
+local done_number = done and tonumber(match(done, '^%d+')) or 0
 local overtaken = done_number > tonumber(commit)
 if done_number == tonumber(commit) then
   local reply = { 0 }
-  for flag in string.gmatch(string.match(done, ' (.*)$'), '%d') do reply[#reply + 1] = tonumber(flag) end
+  for flag in string.gmatch(match(done, ' (.*)$'), '%d') do reply[#reply + 1] = tonumber(flag) end
   return reply
-end
-
-local at = 11
-local function next_argument()
-  at = at + 1
-  return ARGV[at - 1]
-end
-local function next_list()
-  local list = {}
-  for index = 1, tonumber(next_argument()) do list[index] = next_argument() end
-  return list
 end
 
 -- The payload, the delivery, the queue and the registered task_id of a lease.
 local function entry_of(id)
-  local entry = redis.call('HGET', leases, id)
+  local entry = call('HGET', leases, id)
   if not entry then return nil end
-  local head, payload = string.match(entry, '^([^\n]*)\n(.*)$')
-  local delivery, queue, registered = string.match(head, '^(%d+) %a+ %d+ "([^"]*)" (.*)$')
+  local head, payload = match(entry, '^([^\n]*)\n(.*)$')
+  local delivery, queue, registered = match(head, '^(%d+) %a+ %d+ "([^"]*)" (.*)$')
   return payload, tonumber(delivery), queue, registered
 end
 
-local function publish(messages)
-  for index = 1, #messages do redis.call('PUBLISH', channel, messages[index]) end
+local function publish(from, count)
+  for index = from, from + count - 1 do call('PUBLISH', channel, ARGV[index]) end
 end
 
 local fallen = 0
 local function bury(payload, fields)
-  redis.call('XADD', dead, '*', 'payload', payload, unpack(fields))
-  local bytes = redis.call('INCRBY', dead_bytes, #payload)
-  local length = redis.call('XLEN', dead)
+  call('XADD', dead, '*', 'payload', payload, unpack(fields))
+  local bytes = call('INCRBY', dead_bytes, #payload)
+  local length = call('XLEN', dead)
   while length > max_entries or (bytes > max_bytes and length > 1) do
-    local oldest = redis.call('XRANGE', dead, '-', '+', 'COUNT', 1)[1]
-    redis.call('XDEL', dead, oldest[1])
-    bytes = redis.call('DECRBY', dead_bytes, #oldest[2][2])
+    local oldest = call('XRANGE', dead, '-', '+', 'COUNT', 1)[1]
+    call('XDEL', dead, oldest[1])
+    bytes = call('DECRBY', dead_bytes, #oldest[2][2])
     length, fallen = length - 1, fallen + 1
   end
 end
 
+local released = {}   -- task_ids whose lease is gone, to be taken off the register together
+
 local flags = {}
+local at = 11
 while at <= #ARGV do
-  local kind, id, task_id, registered, record = next_argument(), next_argument(), next_argument(), next_argument(), next_argument()
-  local messages, extras = next_list(), next_list()
+  local kind, id, task_id, registered, record = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local messages, count = at + 6, tonumber(ARGV[at + 5])
+  local extras = messages + count + 1    -- where the first of them stands
+  at = extras + tonumber(ARGV[extras - 1])
   local stands = true
 
   if overtaken then
     stands = false
   elseif kind == 'publish' then
-    publish(messages)
+    publish(messages, count)
   elseif kind == 'message' then
-    stands = redis.call('HEXISTS', leases, id) == 1
-    if stands then publish(messages) end
+    stands = call('HEXISTS', leases, id) == 1
+    if stands then publish(messages, count) end
   elseif kind == 'running' then
-    stands = redis.call('HEXISTS', leases, id) == 1
+    stands = call('HEXISTS', leases, id) == 1
     if stands then
-      if record ~= '' then redis.call('SET', result_prefix .. task_id, record, 'EX', ttl) end
-      redis.call('SET', assignment_prefix .. task_id, extras[1], 'EX', assignment_ttl)
-      publish(messages)
+      if record ~= '' then call('SET', result_prefix .. task_id, record, 'EX', ttl) end
+      call('SET', assignment_prefix .. task_id, ARGV[extras], 'EX', assignment_ttl)
+      publish(messages, count)
     end
   else
     local payload, delivery, queue, held
     -- An ended task was delivered before only if the caller says so in extra 1: else its payload is not read again.
-    if kind ~= 'end' or extras[1] == '1' then payload, delivery, queue, held = entry_of(id) end
-    stands = redis.call('HDEL', leases, id) == 1
+    if kind ~= 'end' or ARGV[extras] == '1' then payload, delivery, queue, held = entry_of(id) end
+    stands = call('HDEL', leases, id) == 1
     if stands then
       if held and held ~= '' then registered = held end
-      if registered ~= '' then redis.call('HDEL', claimed, registered) end
-      if kind == 'dead' then bury(payload, extras) end
+      if registered ~= '' then released[#released + 1] = registered end
+      if kind == 'dead' then bury(payload, { unpack(ARGV, extras, at - 1) }) end
       if kind == 'end' or kind == 'dead' then
-        if payload then redis.call('HDEL', deliveries, redis.sha1hex(payload)) end
+        if payload then call('HDEL', deliveries, redis.sha1hex(payload)) end
       elseif kind == 'back' then
-        local side = string.match(redis.call('HGET', ends, queue) or 'right', '^%a+')
-        if extras[2] and extras[2] ~= 'auto' then side = extras[2] end
+        local side = match(call('HGET', ends, queue) or 'right', '^%a+')
+        if at - extras > 1 and ARGV[extras + 1] ~= 'auto' then side = ARGV[extras + 1] end
         local pushed = redis.pcall(side == 'left' and 'LPUSH' or 'RPUSH', queue, payload)
         if type(pushed) == 'table' and pushed.err then
           bury(payload, { 'queue', queue, 'reason', 'queue_is_no_list', 'error', pushed.err, 'task_id', task_id })
-        elseif extras[1] == '1' then
-          redis.call('HINCRBY', deliveries, redis.sha1hex(payload), 1)
+        elseif ARGV[extras] == '1' then
+          call('HINCRBY', deliveries, redis.sha1hex(payload), 1)
         end
       elseif kind == 'delay' then
-        redis.call('ZADD', delayed, string.format('%.0f', now + tonumber(extras[1])), id .. ' "' .. queue .. '"\n' .. payload)
-        redis.call('HINCRBY', deliveries, redis.sha1hex(payload), 1)
+        call('ZADD', delayed, format('%.0f', now + tonumber(ARGV[extras])), id .. ' "' .. queue .. '"\n' .. payload)
+        call('HINCRBY', deliveries, redis.sha1hex(payload), 1)
       end
       if task_id ~= '' then
-        redis.call('DEL', assignment_prefix .. task_id)
-        if record ~= '' then redis.call('SET', result_prefix .. task_id, record, 'EX', ttl) end
+        if kind ~= 'end' or (at - extras < 2 or ARGV[extras + 1] ~= '1') then call('DEL', assignment_prefix .. task_id) end
+        if record ~= '' then call('SET', result_prefix .. task_id, record, 'EX', ttl) end
       end
-      publish(messages)
+      publish(messages, count)
     end
   end
   flags[#flags + 1] = stands and 1 or 0
 end
 
-if not overtaken then redis.call('HSET', commits, 'settle', commit .. ' ' .. table.concat(flags)) end
+for from = 1, #released, 1000 do
+  call('HDEL', claimed, unpack(released, from, math.min(from + 999, #released)))
+end
+if not overtaken then call('HSET', commits, 'settle', commit .. ' ' .. table.concat(flags)) end
 local reply = { fallen }
 for index = 1, #flags do reply[index + 1] = flags[index] end
 return reply
