@@ -8,7 +8,7 @@ The map, from the top (imports point down only):
     client     what a producer imports
     queues     what speaks Redis for a worker              execution  handlers, executor, process pool
     logs, outcome, lease
-    config, task, keys
+    config, task, keys, encoding
     metrics, errors, clock
 
 The names below are the public ones; they are loaded when first used, so that ``import aworker`` stays cheap.

@@ -45,6 +45,10 @@ class WorkerConfig(Section, frozen=True):
     max_stall_s: float = 300.0
     """A loop blocked longer than this ends the process (exit code 70); 0 = never."""
     max_payload_bytes: int = 1_048_576
+    max_retries: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """Times that a task may ask for another run by `Retry`."""
+    max_retry_delay_s: Annotated[float, msgspec.Meta(gt=0)] = 604_800.0
+    """The longest delay that it may ask for."""
 
 
 class QueueConfig(Section, frozen=True):

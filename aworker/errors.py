@@ -11,6 +11,7 @@
       RequestDeclined      what was asked for cannot be had: an error result, no dead letter
       ExecutionFailed      by policy: retry, dead letter
         HandlerRaised        the handler's own exception
+        ResultInvalid        what it returned is nothing that JSON can say, or too large
         HandlerTimedOut      the handler ran over its timeout
         TaskCancelled        a person or a drain stopped it
         ChildDied            the child process that ran it is gone
@@ -65,6 +66,10 @@ class ExecutionFailed(AworkerError):
 
 class HandlerRaised(ExecutionFailed):
     """The handler raised; the message carries the exception's own type and text."""
+
+
+class ResultInvalid(ExecutionFailed):
+    """What the handler returned is nothing that JSON can say, or larger than a result may be."""
 
 
 class HandlerTimedOut(ExecutionFailed):

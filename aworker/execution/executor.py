@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
-import msgspec
 from loguru import logger
 
 from aworker.config import LiveConfig
+from aworker.encoding import as_object
 from aworker.errors import (
     ChildDied,
     ChildOutOfMemory,
     HandlerTimedOut,
     RequestDeclined,
+    ResultInvalid,
     TaskInvalid,
 )
 from aworker.execution.context import Context, ProgressSink
+from aworker.execution.failure import leaf, told
 from aworker.execution.pool.arguments import convert_arguments
 from aworker.execution.pool.frames import TaskInfo
 from aworker.execution.pool.parent import Pool, RaisedInChild
@@ -39,32 +40,33 @@ BACKOFF_LONGEST_S = 300.0
 
 
 class Run:
-    """One task being executed; `stop` ends it with an outcome of its own."""
+    """One task being executed; `stop` ends it with an outcome of its own.
 
-    __slots__ = ("_scope", "handler", "is_stopped", "lease", "owner", "stopped_with", "task")
+    ``scope`` is the cancel scope that the caller runs it in, and leaves when it is cancelled.
+    """
 
-    def __init__(self, task: Task, lease: Lease, handler: Handler) -> None:
+    __slots__ = ("handler", "is_stopped", "lease", "owner", "scope", "stopped_with", "task")
+
+    def __init__(self, task: Task, lease: Lease, handler: Handler, scope: anyio.CancelScope) -> None:
         self.task = task
         self.lease = lease
         self.handler = handler
+        self.scope = scope
         self.owner: asyncio.Task[Any] | None = None
         """The loop's task that runs the handler, once it does."""
         self.stopped_with: Outcome | None = None
         self.is_stopped = False
-        self._scope = anyio.CancelScope()
-        lease.on_lost = lambda: self.stop(Lost())
+        lease.on_lost = self._lost
 
     def stop(self, outcome: Outcome) -> None:
         """Cancel the handler; the first reason given counts, but a lost lease outdoes every other."""
         if self.stopped_with is None or isinstance(outcome, Lost):
             self.stopped_with = outcome
         self.is_stopped = True
-        self._scope.cancel()
+        self.scope.cancel()
 
-    @property
-    def scope(self) -> anyio.CancelScope:
-        """The scope the handler runs in."""
-        return self._scope
+    def _lost(self) -> None:
+        self.stop(Lost())
 
 
 class Executor:
@@ -75,7 +77,19 @@ class Executor:
         self._pool = pool
 
     async def execute(self, run: Run, progress: ProgressSink) -> Outcome:
-        """Run a handler to its end, its timeout or its stop, and return the outcome."""
+        """Run a handler to its end, its timeout or its stop, inside ``run.scope``, and return the outcome.
+
+        Whatever a handler raises or returns is an outcome; so is a fault of this code itself, which is logged.
+        """
+        try:
+            return await self._ended(run, progress)
+        except Exception as error:  # noqa: BLE001 - the last net: no fault may end the slot
+            name, message, trace = told(error)
+            logger.error(f"A fault of aworker itself ends a {run.task.task_type} task, please report it:\n{trace}")
+            text = f"aworker itself failed on this task: {name}: {message}"
+            return Failed(text, "InternalError", dead_letter="internal_error", cause=trace)
+
+    async def _ended(self, run: Run, progress: ProgressSink) -> Outcome:
         task, handler = run.task, run.handler
         run.owner = asyncio.current_task()
         timeout_s = self._timeout_s(handler)
@@ -87,17 +101,20 @@ class Executor:
                 dead_letter="handler_timed_out",
             )
             timer = asyncio.get_running_loop().call_later(timeout_s, run.stop, timed_out)
-        outcome: Outcome
+        outcome: Outcome | None = None
         try:
-            with run.scope:
-                outcome = await self._call(run, progress)
+            outcome = await self._call(run, progress)
+        except asyncio.CancelledError:
+            if not run.is_stopped:
+                raise
         finally:
             if timer is not None:
                 timer.cancel()
         # A result that came in spite of a stop counts only where the task would have to run again for it.
-        keeps = isinstance(run.stopped_with, Returned) and not run.scope.cancelled_caught
+        keeps = isinstance(run.stopped_with, Returned) and outcome is not None
         if run.stopped_with is not None and not keeps:
             outcome = run.stopped_with
+        assert outcome is not None
         return self._retried(run, outcome)
 
     def _timeout_s(self, handler: Handler) -> float:
@@ -114,6 +131,9 @@ class Executor:
             else:
                 args = task.args if handler.takes_dict else convert_arguments(task.args, handler.args_type)
                 result = await handler.function(args, self._context(run, progress))
+            if isinstance(result, Retry):
+                return self._asked_again(run, result)
+            return Completed(as_object(result))
         except asyncio.CancelledError as error:
             if run.is_stopped:
                 raise
@@ -122,14 +142,24 @@ class Executor:
             await anyio.lowlevel.checkpoint_if_cancelled()
             _forget_cancels()
             return _raised(error)
-        except GeneratorExit:
-            raise
+        except GeneratorExit as error:
+            if not _runs(run.owner):
+                raise  # nobody raised it: the loop is closed with this coroutine in it
+            return _raised(error)
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-            return _outcome_of(_leaf(error))
-        if isinstance(result, Retry):
-            delay_s = _backoff_s(run.lease.delivery) if result.delay_s is None else max(0.0, result.delay_s)
-            return Retried(result.reason, delay_s)
-        return Completed(_as_object(result))
+            told_most = leaf(error)
+            return self._asked_again(run, told_most) if isinstance(told_most, Retry) else _outcome_of(told_most)
+
+    def _asked_again(self, run: Run, retry: Retry) -> Outcome:
+        worker = self._live.value.worker
+        delay_s = _backoff_s(run.lease.delivery) if retry.delay_s is None else retry.delay_s
+        if delay_s > worker.max_retry_delay_s:
+            text = f"Retry.delay_s must be <= worker.max_retry_delay_s ({worker.max_retry_delay_s:g}), was {delay_s:g}"
+            return Failed(f"{text}; ask for less or raise it", "ValueError", dead_letter="handler_raised")
+        if run.lease.delivery > worker.max_retries:
+            text = f"gave up after {run.lease.delivery} deliveries (worker.max_retries): {retry.reason}"
+            return Failed(text, "DeliveriesExhausted", dead_letter="deliveries_exhausted", cause=retry.reason)
+        return Retried(retry.reason, delay_s)
 
     def _context(self, run: Run, progress: ProgressSink) -> Context:
         async def offload(function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any:
@@ -188,16 +218,11 @@ def _forget_cancels() -> None:
         current.uncancel()
 
 
-def _leaf(error: BaseException) -> BaseException:
-    """Of a group of errors, the one that tells most: a dead child before a declined request before any other."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    leaves = [_leaf(inner) for inner in error.exceptions]
-    for kind in (ChildDied, RequestDeclined):
-        for leaf in leaves:
-            if isinstance(leaf, kind):
-                return leaf
-    return leaves[0]
+def _runs(owner: asyncio.Task[Any] | None) -> bool:
+    try:
+        return owner is not None and asyncio.current_task() is owner
+    except RuntimeError:
+        return False  # no loop runs
 
 
 def _outcome_of(error: BaseException) -> Outcome:
@@ -209,6 +234,8 @@ def _outcome_of(error: BaseException) -> Outcome:
         return Failed(str(error), type(error).__name__)
     if isinstance(error, TaskInvalid):
         return Rejected(str(error), type(error).__name__)
+    if isinstance(error, ResultInvalid):
+        return Failed(str(error), type(error).__name__, dead_letter="result_invalid")
     if isinstance(error, HandlerTimedOut):
         return Failed(str(error), type(error).__name__, dead_letter="handler_timed_out")
     if isinstance(error, RaisedInChild):
@@ -217,18 +244,5 @@ def _outcome_of(error: BaseException) -> Outcome:
 
 
 def _raised(error: BaseException) -> Failed:
-    try:
-        text = str(error)
-    except Exception as inner:  # noqa: BLE001 - an exception's own text may raise
-        text = f"(its text raised {type(inner).__name__})"
-    name = type(error).__name__
-    cause = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-20))
-    return Failed(f"{name}: {text}" if text else name, name, dead_letter="handler_raised", cause=cause)
-
-
-def _as_object(result: Any) -> dict[str, Any]:
-    if isinstance(result, msgspec.Struct):
-        result = msgspec.to_builtins(result)
-    if isinstance(result, dict) and all(isinstance(key, str) for key in result):
-        return result
-    return {"result": result}
+    name, text, trace = told(error)
+    return Failed(f"{name}: {text}" if text else name, name, dead_letter="handler_raised", cause=trace)

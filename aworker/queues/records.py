@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from aworker.clock import rfc3339
+from aworker.encoding import encode as encode_value
 from aworker.lease import Lease
 from aworker.outcome import Completed
 from aworker.task import Task
@@ -99,11 +100,7 @@ def queued(worker_id: str, task_id: str, *, retry_count: int, retry_reason: str)
 
 
 def completed(worker_id: str, task: Task, lease: Lease, outcome: Completed, execution_time_s: float) -> Change:
-    """A handler returned.
-
-    Raises what msgspec raises for a value it cannot encode: TypeError, ValueError, OverflowError, RecursionError,
-    or msgspec.EncodeError.
-    """
+    """A handler returned. Raises ResultInvalid for a value that cannot be encoded."""
     at = rfc3339()
     data = {
         **outcome.result,
@@ -113,7 +110,7 @@ def completed(worker_id: str, task: Task, lease: Lease, outcome: Completed, exec
         "priority": task.priority,
         "completed_at": at,
     }
-    return _change(worker_id, task.task_id, "completed", data, at)
+    return _encoded(worker_id, task.task_id, "completed", encode_value(data), at)
 
 
 def error(
@@ -156,7 +153,13 @@ def progress(task_id: str, stage: str, message: str, data: Any, fraction: float 
 def _change(
     worker_id: str, task_id: str, status: str, data: dict[str, Any], at: str, *, error_message: str | None = None
 ) -> Change:
-    raw = msgspec.Raw(encode(data))
+    return _encoded(worker_id, task_id, status, encode(data), at, error_message)
+
+
+def _encoded(
+    worker_id: str, task_id: str, status: str, data: bytes, at: str, error_message: str | None = None
+) -> Change:
+    raw = msgspec.Raw(data)
     return Change(
         encode(Record(task_id, status, raw, at, worker_id)),
         (encode(Message(task_id, status, raw, at, worker_id, error_message)),),

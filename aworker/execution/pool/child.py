@@ -23,15 +23,16 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 from loguru import logger
 
-from aworker.errors import RequestDeclined, TaskInvalid
+from aworker.encoding import encode, plain
+from aworker.errors import RequestDeclined, ResultInvalid, TaskInvalid
 from aworker.execution.context import Context
+from aworker.execution.failure import TEXT_CHARACTERS, leaf, told
 from aworker.execution.pool.arguments import convert_arguments
 from aworker.execution.pool.frames import (
     MAX_BODY_BYTES,
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from loguru import Message
 
 _RECEIVE_BYTES = 262_144
-_TEXT_CHARACTERS = 65_536
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -119,7 +119,7 @@ class _Child:
             context = _context(call.task, send_progress, lambda: self._stopped >= number)
             kind, answer = _answer(call, context)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, SystemExit too
-            kind, answer = Kind.FAILURE, msgspec.msgpack.encode(_failure(error))
+            kind, answer = _failure(leaf(error))
         _flush_output()
         if self._log_allowance.refused:
             refused, self._log_allowance.refused = self._log_allowance.refused, 0
@@ -132,7 +132,7 @@ class _Child:
             self._send_line(level, message)
 
     def _send_line(self, level: str, message: str) -> None:
-        line = Line(level, message[:_TEXT_CHARACTERS].encode(errors="replace").decode(), time.time())
+        line = Line(level, message[:TEXT_CHARACTERS].encode(errors="replace").decode(), time.time())
         self.send(Kind.LOG, self._running, msgspec.msgpack.encode(line))
 
 
@@ -154,10 +154,13 @@ def _answer(call: Call, context: Context) -> tuple[Kind, bytes]:
     if call.convert:
         arguments = [convert_arguments(arguments[0], _args_type(call.function)), *arguments[1:]]
     result = function(*arguments, context)
-    body = _encode(result)
+    if isinstance(result, Retry):
+        raise result
+    # A handler's own result goes on as the JSON that it will be; a part of one is a value to go on with.
+    body = encode(result) if call.convert else _encode(result)
     if len(body) > MAX_BODY_BYTES:
-        raise ValueError(f"the result must be at most {MAX_BODY_BYTES} bytes, was {len(body)}; return less")
-    return (Kind.RETRY if isinstance(result, Retry) else Kind.RESULT), body
+        raise ResultInvalid(f"result must be at most {MAX_BODY_BYTES} bytes, was {len(body)}; return less")
+    return Kind.RESULT, body
 
 
 @functools.cache
@@ -177,37 +180,27 @@ def _args_type(name: str) -> Any:
 
 
 def _encode(value: Any) -> bytes:
-    return msgspec.msgpack.encode(value, enc_hook=_plain)
+    try:
+        return msgspec.msgpack.encode(value, enc_hook=plain)
+    except TypeError as error:
+        raise TypeError(f"a result must be JSON-like values and bytes, {error}; convert it") from None
 
 
-def _plain(value: Any) -> Any:
-    # numpy's scalars and arrays; asked for by name, so that a child without numpy does not import it.
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
-        return value.tolist()
-    name = f"{type(value).__module__}.{type(value).__qualname__}"
-    raise TypeError(f"a result must be JSON-like values and bytes, held a {name}; convert it")
-
-
-def _failure(error: BaseException) -> Failure:
+def _failure(error: BaseException) -> tuple[Kind, bytes]:
+    if isinstance(error, Retry):
+        return Kind.RETRY, msgspec.msgpack.encode((error.delay_s, error.reason))
     if isinstance(error, RequestDeclined):
         family = "declined"
     elif isinstance(error, TaskInvalid):
         family = "invalid"
+    elif isinstance(error, ResultInvalid):
+        family = "result"
     else:
         family = "raised"
     place = error.__traceback__
     while place is not None and place.tb_frame.f_code.co_filename == __file__:
         place = place.tb_next
-    try:
-        message = str(error)
-        text = "".join(traceback.format_exception(type(error), error, place))
-    except Exception:  # noqa: BLE001 - an exception whose own text raises still has a type
-        message = text = "(its text cannot be shown)"
-    return Failure(family, type(error).__name__, _sendable(message), _sendable(text))
-
-
-def _sendable(text: str) -> str:
-    return text[:_TEXT_CHARACTERS].encode(errors="replace").decode()
+    return Kind.FAILURE, msgspec.msgpack.encode(Failure(family, *told(error, place)))
 
 
 def _take_output(output_fd: int) -> None:

@@ -45,7 +45,7 @@ class Kind(IntEnum):
     FAILURE = 21
     """A `Failure`: what the function raised."""
     RETRY = 22
-    """A `Retry`, which the function returned."""
+    """Delay in seconds or None, and reason, of a `Retry` that the function returned or raised."""
     # from the fork server
     WARM = 32
     """Every preloaded module is imported."""
@@ -100,7 +100,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     """An exception of a function, without the exception object."""
 
     family: str
-    """``declined`` (RequestDeclined), ``invalid`` (TaskInvalid) or ``raised`` (everything else)."""
+    """``declined`` (RequestDeclined), ``invalid`` (TaskInvalid), ``result`` (ResultInvalid), else ``raised``."""
     type_name: str
     message: str
     traceback: str

@@ -37,6 +37,7 @@ from aworker.errors import (
     HandlerRaised,
     HandlerTimedOut,
     RequestDeclined,
+    ResultInvalid,
     TaskInvalid,
 )
 from aworker.execution.context import ProgressSink
@@ -172,8 +173,7 @@ class _PendingCall:
         self.child: ChildLink[_PendingCall] | None = None
         self.ended = asyncio.Event()
         self.result: bytes = b""
-        self.result_type: Any = Any
-        self.error: AworkerError | None = None
+        self.error: AworkerError | Retry | None = None
         self.started = False
         """Whether the child has read it."""
         self.moves = 0
@@ -185,7 +185,7 @@ class _PendingCall:
     def task_id(self) -> str:
         return self.task.task_id
 
-    def end(self, error: AworkerError | None) -> None:
+    def end(self, error: AworkerError | Retry | None) -> None:
         if self.timer is not None:
             self.timer.cancel()
         self.child = None
@@ -236,18 +236,20 @@ class Pool:
         on_progress: ProgressSink,
         timeout_s: float | None = None,
     ) -> Any:
-        """Run ``function(*args, context)`` in a child and return its result, decoded (a `Retry` as one).
+        """Run ``function(*args, context)`` in a child and return its result, decoded.
 
         ``function`` is a module-level function or ``"package.module:qualname"``, never taken from a task. Level 0 goes
-        first. With an ``args_type`` the child converts the first argument to what the function's first parameter is
-        annotated with. ``timeout_s`` counts from when a child has the call. NaN and infinity come back as they are.
-        Progress beyond 100 at once and 50 a second is dropped, log records and lines beyond 1,000 and 100 a second too.
+        first. With an ``args_type`` the function is a handler: the child converts the first argument to what its first
+        parameter is annotated with, and the result is the JSON of what it returned. ``timeout_s`` counts from when a
+        child has the call. Progress beyond 100 at once and 50 a second is dropped, log records and lines beyond 1,000
+        and 100 a second too.
 
         When the awaiting coroutine is cancelled or the time is up, the context says ``cancelled``; ``stop_grace_s``
         later the child is killed. Only then, or when the function has returned, does this return.
 
-        Raises RequestDeclined and TaskInvalid (of the class name that the function raised), RaisedInChild for all
-        else that it raised, HandlerTimedOut, ChildDied, ChildOutOfMemory, ExecutionFailed when the pool is closed.
+        Raises RequestDeclined and TaskInvalid (of the class name that the function raised), ResultInvalid, Retry where
+        it returned or raised one, RaisedInChild for all else that it raised, HandlerTimedOut, ChildDied,
+        ChildOutOfMemory, ExecutionFailed when the pool is closed.
         """
         if self._closed:
             raise ExecutionFailed("the pool is closed")
@@ -273,8 +275,10 @@ class Pool:
             raise
         if call.error is not None:
             raise call.error
+        if args_type is not None:
+            return msgspec.Raw(call.result)
         try:
-            return msgspec.msgpack.decode(call.result, type=call.result_type)
+            return msgspec.msgpack.decode(call.result)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
             raise HandlerRaised(f"the result cannot be read: {error}") from error
 
@@ -443,10 +447,11 @@ class Pool:
             self._loop.call_soon(call.on_progress, update.stage, update.message, update.data, update.fraction)
         elif kind is Kind.STARTED:
             call.started = True
-        elif kind in (Kind.RESULT, Kind.RETRY):
+        elif kind is Kind.RESULT:
             call.result = body
-            call.result_type = Retry if kind is Kind.RETRY else Any
             self._answer(child, None)
+        elif kind is Kind.RETRY:
+            self._answer(child, Retry(*msgspec.msgpack.decode(body, type=tuple[float | None, str])))
         elif kind is Kind.FAILURE:
             self._answer(child, _error(msgspec.msgpack.decode(body, type=Failure)))
         else:
@@ -488,7 +493,7 @@ class Pool:
         self._changed.set()
         self._dispatch()
 
-    def _answer(self, child: ChildLink[_PendingCall], error: AworkerError | None) -> None:
+    def _answer(self, child: ChildLink[_PendingCall], error: AworkerError | Retry | None) -> None:
         child.output.drain()
         call = self._take_back(child)
         child.calls += 1
@@ -625,6 +630,8 @@ def _encode_call(number: int, call: Call) -> bytes:
 def _error(failure: Failure) -> AworkerError:
     if failure.family == "raised":
         return RaisedInChild(failure)
+    if failure.family == "result":
+        return ResultInvalid(failure.message)
     base = RequestDeclined if failure.family == "declined" else TaskInvalid
     error = _class(base, failure.type_name)(failure.message)
     error.add_note(failure.traceback)

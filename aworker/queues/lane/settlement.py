@@ -11,6 +11,7 @@ import msgspec
 
 from aworker.clock import rfc3339
 from aworker.config import Config
+from aworker.errors import ResultInvalid
 from aworker.lease import Lease
 from aworker.outcome import Completed, Duplicate, Failed, Outcome, Rejected, Retried, Returned
 from aworker.queues import records
@@ -70,9 +71,8 @@ def _encoded(
 ) -> tuple[Outcome, records.Change | None]:
     try:
         change = records.completed(worker_id, task, lease, outcome, execution_time_s)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        text = f"result must be encodable as JSON, was not: {error}; return JSON values"
-        return Failed(text, "ResultInvalid", dead_letter="result_invalid"), None
+    except ResultInvalid as error:
+        return Failed(str(error), "ResultInvalid", dead_letter="result_invalid"), None
     size, most = len(change.record), config.results.max_bytes
     if size > most:
         text = f"result must be <= {most} bytes, was {size}; return less or raise results.max_bytes"

@@ -35,8 +35,9 @@ async def test_a_task_whose_lease_went_before_its_start_is_not_started(redis_url
         for lease in (first, second):
             lease.claimed_at -= 10
 
-        await slot.work(first)
-        await slot.work(second)
+        with anyio.CancelScope() as scope:
+            await slot.work(first, scope)
+            await slot.work(second, scope)
         with anyio.fail_after(10):
             record = await client.result(kept, wait_s=5)
 

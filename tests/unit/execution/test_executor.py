@@ -25,12 +25,15 @@ def run_of(function: Any, args: dict[str, Any] | None = None, *, delivery: int =
     lease = Lease(5, b"", queue="q", label="normal", level=1, delivery=delivery)
     task = Task("t1", "work", args or {})
     lease.task = task
-    return Run(task, lease, Handler("work", function))
+    return Run(task, lease, Handler("work", function), anyio.CancelScope())
 
 
 async def ended(run: Run, **tasks: Any) -> Outcome:
     config = Config(tasks={"work": TaskConfig(**tasks)}) if tasks else Config()
-    return await Executor(LiveConfig(config), None).execute(run, lambda *_: None)
+    found: list[Outcome] = []
+    with run.scope:
+        found.append(await Executor(LiveConfig(config), None).execute(run, lambda *_: None))
+    return found[0]
 
 
 async def test_an_object_is_the_result_and_anything_else_is_wrapped() -> None:
@@ -47,9 +50,9 @@ async def test_an_object_is_the_result_and_anything_else_is_wrapped() -> None:
         return {1: 2}
 
     assert await ended(run_of(obj)) == Completed({"a": 1})
-    assert await ended(run_of(text)) == Completed({"result": "done"})
-    assert await ended(run_of(struct)) == Completed({"size": 3, "name": None})
-    assert await ended(run_of(odd_keys)) == Completed({"result": {1: 2}})
+    assert await ended(run_of(text)) == Completed({"result": msgspec.Raw(b'"done"')})
+    assert await ended(run_of(struct)) == Completed({"size": msgspec.Raw(b"3"), "name": msgspec.Raw(b"null")})
+    assert await ended(run_of(odd_keys)) == Completed({"1": msgspec.Raw(b"2")})
 
 
 async def test_args_are_converted_and_a_mismatch_names_path_and_value() -> None:

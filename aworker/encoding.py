@@ -1,0 +1,85 @@
+"""The one way in which values of handlers become JSON, whether they ran in the loop or in a child.
+
+What becomes what stands as a table in ``docs/handlers.md``. Invariant: `encode` gives JSON or raises ResultInvalid,
+whatever the value is or does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import msgspec
+
+from aworker.errors import ResultInvalid
+
+_KNOWN = frozenset({type(None), bool, list, tuple, dict, set, frozenset})
+
+
+def plain(value: Any) -> Any:
+    """Return as a plainer value what msgspec does not know; raises TypeError for what nobody knows.
+
+    The type is asked, not the object, which may lie.
+    """
+    kind = type(value)
+    if kind in _KNOWN:
+        # msgspec knows these, but as a value only.
+        raise TypeError(f"keys must be texts or numbers, held a {kind.__name__}")
+    if issubclass(kind, str):
+        return str.__str__(value)
+    if issubclass(kind, int):
+        return int.__index__(value)
+    if issubclass(kind, float):
+        return float.__float__(value)
+    # Asked for by name, so that a process without numpy does not import it.
+    if kind.__module__ == "numpy" and hasattr(kind, "tolist"):
+        return value.tolist()
+    if issubclass(kind, os.PathLike):
+        return os.fspath(value)
+    if hasattr(kind, "model_dump"):
+        return value.model_dump(mode="json")
+    if issubclass(kind, Mapping):
+        return dict(value)
+    if issubclass(kind, (Sequence, Set)):
+        return list(value)
+    raise TypeError(f"held a {kind.__module__}.{kind.__qualname__}")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=plain)
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def encode(value: Any) -> bytes:
+    """Return a value as JSON. Raises ResultInvalid."""
+    try:
+        return _encoder.encode(value)
+    except BaseException as error:  # noqa: BLE001 - the value's own code runs here
+        raise ResultInvalid(
+            f"result must be encodable as JSON, was not: {text_of(error)}; return JSON values"
+        ) from None
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """Return a handler's value as the fields of its result: an object's own, anything else under ``result``.
+
+    A value in it may be encoded JSON (`msgspec.Raw`). Raises ResultInvalid.
+    """
+    if type(value) is dict and all(type(key) is str for key in value):
+        return value
+    text = bytes(value) if type(value) is msgspec.Raw else encode(value)
+    return _decode_object(text) if text.startswith(b"{") else {"result": msgspec.Raw(text)}
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception, whatever its own code does."""
+    try:
+        text = str(error)
+    except BaseException as inner:  # noqa: BLE001 - an exception's own text may raise
+        return f"(its text raised {name_of(inner)})"
+    return str.__str__(text)
+
+
+def name_of(error: BaseException) -> str:
+    """Return the name of an exception's class, whatever its metaclass says."""
+    return str(type.__dict__["__name__"].__get__(type(error)))
