@@ -43,6 +43,8 @@ class Returned(Outcome, frozen=True):
     """``released`` (drain), ``reclaimed`` (its worker died), ``child died``, or a handler's own words."""
     counted: bool
     """Whether this delivery counts against ``max_deliveries``."""
+    delay_s: float = 0.0
+    """How long it waits first, in the delayed set; only what counts can wait."""
 
 
 class Retried(Outcome, frozen=True):

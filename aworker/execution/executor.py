@@ -148,7 +148,12 @@ class Executor:
             return _raised(error)
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             told_most = leaf(error)
-            return self._asked_again(run, told_most) if isinstance(told_most, Retry) else _outcome_of(told_most)
+            if isinstance(told_most, Retry):
+                return self._asked_again(run, told_most)
+            if isinstance(told_most, ChildDied) and not isinstance(told_most, ChildOutOfMemory):
+                # What crashed at once would crash again at once.
+                return Returned(str(told_most), counted=True, delay_s=_backoff_s(run.lease.delivery))
+            return _outcome_of(told_most)
 
     def _asked_again(self, run: Run, retry: Retry) -> Outcome:
         worker = self._live.value.worker
@@ -228,8 +233,6 @@ def _runs(owner: asyncio.Task[Any] | None) -> bool:
 def _outcome_of(error: BaseException) -> Outcome:
     if isinstance(error, ChildOutOfMemory):
         return Failed(str(error), type(error).__name__, dead_letter="child_out_of_memory", cause=str(error))
-    if isinstance(error, ChildDied):
-        return Returned(str(error), counted=True)
     if isinstance(error, RequestDeclined):
         return Failed(str(error), type(error).__name__)
     if isinstance(error, TaskInvalid):

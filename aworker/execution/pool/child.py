@@ -46,6 +46,7 @@ from aworker.execution.pool.frames import (
     encode_frame,
 )
 from aworker.execution.pool.output import Allowance
+from aworker.execution.pool.surroundings import Surroundings, adopt_orphans
 from aworker.execution.registry import Handler
 from aworker.execution.retry import Retry
 
@@ -63,8 +64,8 @@ def serve(connection: socket.socket, output_fd: int, life_fd: int, log_level: st
     """
     _take_output(output_fd)
     _watch_life(life_fd)
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    _ignore_signals()
+    adopt_orphans()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()  # else every fork would draw the same numbers
     child = _Child(connection)
@@ -76,6 +77,8 @@ def serve(connection: socket.socket, output_fd: int, life_fd: int, log_level: st
 
 
 class _Child:
+    """Answers calls; ``surroundings`` is what one must leave to the next."""
+
     def __init__(self, connection: socket.socket) -> None:
         self.calls: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self._connection = connection
@@ -83,6 +86,7 @@ class _Child:
         self._running = 0
         self._stopped = 0
         self._log_allowance = Allowance(burst=1_000, per_s=100)
+        self._surroundings: Surroundings | None = None
 
     def send(self, kind: Kind, number: int, body: bytes = b"") -> None:
         frame = encode_frame(kind, number, body)
@@ -106,6 +110,8 @@ class _Child:
             os._exit(0)
 
     def run(self, number: int, body: bytes) -> None:
+        if self._surroundings is None:
+            self._surroundings = Surroundings()
         self._running = number
         progress_allowance = Allowance(burst=100, per_s=50)
 
@@ -121,6 +127,9 @@ class _Child:
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, SystemExit too
             kind, answer = _failure(leaf(error))
         _flush_output()
+        spoiled = self._surroundings.restore()
+        if spoiled:
+            self.send(Kind.SPOILED, number, msgspec.msgpack.encode(spoiled))
         if self._log_allowance.refused:
             refused, self._log_allowance.refused = self._log_allowance.refused, 0
             self._send_line("WARNING", f"({refused} more log records were dropped)")
@@ -201,6 +210,34 @@ def _failure(error: BaseException) -> tuple[Kind, bytes]:
     while place is not None and place.tb_frame.f_code.co_filename == __file__:
         place = place.tb_next
     return Kind.FAILURE, msgspec.msgpack.encode(Failure(family, *told(error, place)))
+
+
+def _ignore_signals() -> None:
+    # By a function, not by SIG_IGN, which would pass on to every program that a task starts: those could not be ended.
+    for number in _IGNORED:
+        signal.signal(number, _ignore)
+    # A signal to a process that a task forks must not be met by that function.
+    os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals, after_in_child=_heed_signals)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Leave signals to the worker: it says when a child is to end."""
+
+
+def _heed_signals() -> None:
+    for number in _IGNORED:
+        if signal.getsignal(number) is _ignore:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
+    _let_signals()
+
+
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+
+
+def _let_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
 
 
 def _take_output(output_fd: int) -> None:

@@ -46,6 +46,8 @@ class Kind(IntEnum):
     """A `Failure`: what the function raised."""
     RETRY = 22
     """Delay in seconds or None, and reason, of a `Retry` that the function returned or raised."""
+    SPOILED = 23
+    """Why this child is no place for another call: what the running one left behind."""
     # from the fork server
     WARM = 32
     """Every preloaded module is imported."""

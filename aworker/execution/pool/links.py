@@ -63,6 +63,8 @@ class ChildLink(asyncio.Protocol, Generic[C]):
         """Why the pool ended it, in words; empty when it did not."""
         self.orphan = False
         """Whether its fork server is gone, so that nobody reports its wait status."""
+        self.spoiled = False
+        """Whether its call left something behind, so that it takes no other."""
         self.gone = False
         self.closed = asyncio.Event()
         """Set when the socket's descriptor is closed."""

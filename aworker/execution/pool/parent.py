@@ -447,6 +447,10 @@ class Pool:
             self._loop.call_soon(call.on_progress, update.stage, update.message, update.data, update.fraction)
         elif kind is Kind.STARTED:
             call.started = True
+        elif kind is Kind.SPOILED:
+            child.spoiled = True
+            left = msgspec.msgpack.decode(body, type=str)
+            self._say("WARNING", f"child {child.pid} takes no other task after this one: {left}", child)
         elif kind is Kind.RESULT:
             call.result = body
             self._answer(child, None)
@@ -505,6 +509,7 @@ class Pool:
         settings = self._settings
         if (
             child.orphan
+            or child.spoiled
             or 0 < settings.max_tasks_per_child <= child.calls
             or len(self._children) > self._size + 1
             or 0 < settings.max_child_memory_bytes * _RECYCLE_FRACTION < child.resident_bytes()

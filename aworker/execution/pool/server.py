@@ -22,6 +22,7 @@ import msgspec
 
 from aworker.execution.pool.child import serve
 from aworker.execution.pool.frames import Kind, encode_frame
+from aworker.execution.pool.surroundings import adopt_orphans
 
 REQUEST_BYTES = 8
 
@@ -31,6 +32,7 @@ def main(settings_json: str) -> NoReturn:
     settings = json.loads(settings_json)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    adopt_orphans()
     control = socket.socket(fileno=settings["control_fd"])
     server = _Server(control, settings["life_fd"], settings["log_level"])
     for name in settings["preload"]:
@@ -118,13 +120,26 @@ class _Server:
             except ChildProcessError:
                 return
             if pid == 0:
-                return
+                break
             if (number := self._numbers.pop(pid, None)) is not None:
                 self.tell(Kind.EXITED, number, status)
+        # What a child had started and left is this process's own now; each that ends leaves its own in turn.
+        for pid in _children() - self._numbers.keys():
+            os.kill(pid, signal.SIGKILL)
 
     def _end(self) -> None:
         for pid in self._numbers:
             os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            while self._numbers:
-                self._numbers.pop(os.waitpid(-1, 0)[0], None)
+            while True:
+                os.waitpid(-1, 0)
+                for pid in _children():
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _children() -> set[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
+            return set(map(int, children.read().split()))
+    except OSError:
+        return set()

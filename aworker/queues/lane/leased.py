@@ -20,7 +20,7 @@ from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable, TaskInvalid
 from aworker.keys import HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.lease import Lease
-from aworker.outcome import Outcome, Rejected, Retried, Returned
+from aworker.outcome import Outcome, Rejected, Returned
 from aworker.queues import records, scripts
 from aworker.queues.connection import Health, SideLink, address_of
 from aworker.queues.lane.admission import Admission
@@ -289,8 +289,8 @@ class LeasedQueue:
             self._repeats.append((asyncio.get_running_loop().time() + wait_s, plan.messages))
             self._repeats_gone.clear()
             self._repeats_wake.set()
-        if isinstance(plan.outcome, Retried):
-            self.on_delayed(plan.outcome.delay_s)
+        if plan.kind == "delay":
+            self.on_delayed(plan.delay_ms / 1000)
 
     async def _repeat(self) -> None:
         # A producer subscribes after it has pushed: the end of a fast task is said a second time.

@@ -83,7 +83,7 @@ def _encoded(
 def _again(config: Config, worker_id: str, lease: Lease, outcome: Returned | Retried) -> Settlement:
     counted = isinstance(outcome, Retried) or outcome.counted
     plan = Settlement("back", outcome, counted=counted)
-    if isinstance(outcome, Retried):
+    if outcome.delay_s or isinstance(outcome, Retried):
         plan.kind = "delay"
         plan.delay_ms = int(outcome.delay_s * 1000)
     if isinstance(lease.task, Task):
