@@ -29,9 +29,10 @@ def with_executor(method: str, context: Any) -> list[int]:
 
 
 def with_manager(method: str, context: Any) -> list[int]:
-    with multiprocessing.get_context(method).Manager() as manager:
+    context_of: Any = multiprocessing.get_context(method)
+    with context_of.Manager() as manager:
         shared = manager.list()
-        worker = multiprocessing.get_context(method).Process(target=append, args=(shared,))
+        worker = context_of.Process(target=append, args=(shared,))
         worker.start()
         worker.join()
         return list(shared)
@@ -41,12 +42,13 @@ def append(shared: Any) -> None:
     shared.append(7)
 
 
-def with_a_process_that_is_ended(method: str, context: Any) -> int | None:
-    process = multiprocessing.get_context(method).Process(target=time.sleep, args=(60,))
+def with_a_process_that_is_ended(method: str, context: Any) -> int:
+    context_of: Any = multiprocessing.get_context(method)
+    process = context_of.Process(target=time.sleep, args=(60,))
     process.start()
     process.terminate()
     process.join(5)
-    return process.exitcode
+    return int(process.exitcode)
 
 
 def with_a_program_that_is_ended(context: Any) -> int:
