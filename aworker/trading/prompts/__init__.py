@@ -1,5 +1,7 @@
 """Prompts to strategies, without a language model: ordinary English, or the rules themselves, into checked rules.
 
+  reading     ordinary sentences: a lexicon as data, a grammar, a chart parser
+
   words       a prompt as words, and a cursor over them
   series      prices, averages, indicators and spans of time -> rule text
   conditions  comparisons, crossings, breakouts, and, or, not -> rule text
@@ -17,6 +19,7 @@ Why a grammar and not keyword search: a strategy trades money, so a half that is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from textwrap import shorten
@@ -25,12 +28,15 @@ import msgspec
 
 from aworker.trading.prompts.clauses import ClauseReader, PromptNotUnderstood, not_understood
 from aworker.trading.prompts.edits import EditReader
+from aworker.trading.prompts.reading import meaning
 from aworker.trading.prompts.templates import TEMPLATES
 from aworker.trading.strategies.strategy import (
+    MAX_DESCRIPTION_CHARACTERS,
     MAX_NAME_CHARACTERS,
     MAX_PROMPT_CHARACTERS,
     Draft,
     FieldUnknown,
+    Risk,
     Rules,
     StrategyInvalid,
     apply_fields,
@@ -41,6 +47,19 @@ from aworker.trading.strategies.strategy import (
     source_fields,
     source_text,
 )
+
+_BY_GRAMMAR = re.compile(
+    r"\bback (?:above|over|below|under|up|down)\b|\bfrom (?:the|its) (?:high|highs|peak|top)\b"
+    r"|\bcross\w* (?:above|below|over|under) (?:the )?\d+\s*(?:$|[.,;]|and\b|or\b|sell\b)",
+    re.IGNORECASE,
+)
+_NESTED = re.compile(r"[sew]ma\((?!close|open|high|low|volume)")
+"""What the phrases read wrong: a crossing back, a trailing stop, 10 over 30, an indicator's own average."""
+_FIRM = re.compile(
+    r"reads? two ways|different kinds|which [a-z_]+: |never hold|runs from|speaks of|given twice|list of commas"
+    r"|before an or|must be a fraction|needs its|say both in full"
+)
+"""Reasons of the phrases that hold for any reading."""
 
 __all__ = ["PromptNotUnderstood", "edit_from_prompt", "strategy_from_prompt"]
 
@@ -69,9 +88,38 @@ def edit_from_prompt(prompt: str, current: Rules, name: str, made_by: str = "") 
 
 
 def _draft_from_words(prompt: str) -> Draft:
-    reader = ClauseReader(prompt)
-    reader.read()
-    return _draft(reader.name or _title(reader, prompt), reader.rules(), prompt)
+    """Read words by phrases where they are written as the phrases have them, else by the lexicon and its grammar."""
+    said: meaning.Read | None = None
+    refusal: meaning.NotRead | None = None
+    try:
+        said = meaning.read(prompt)
+    except meaning.NotRead as error:
+        refusal = error
+        if error.is_trap:
+            raise PromptNotUnderstood(
+                f"prompt must be a strategy that can be traded, was not; {error}", [], prompt
+            ) from None
+    if said is None or not (_BY_GRAMMAR.search(prompt) or _NESTED.search(f"{said.entry} {said.exit}")):
+        reader = ClauseReader(prompt)
+        try:
+            reader.read()
+        except PromptNotUnderstood as error:
+            if said is None:
+                error.add_note(f"read as sentences: {refusal}")
+                raise
+            if _FIRM.search(str(error).partition("; understood:")[0]):
+                raise
+        else:
+            return _draft(reader.name or _title(reader, prompt), reader.rules(), prompt)
+    assert said is not None
+    rules = Rules(
+        entry=said.entry,
+        exit=said.exit,
+        symbols=said.symbols or None,
+        timeframe=said.timeframe or "1d",
+        risk=Risk(**said.risk),  # type: ignore[arg-type]
+    )
+    return _draft(said.name or _short(prompt), rules, prompt, said.assumptions)
 
 
 def _edit_from_words(prompt: str, current: Rules, name: str) -> Draft:
@@ -124,9 +172,12 @@ def _words_instead(read: Callable[[], Draft], error: StrategyInvalid, prompt: st
         raise declined from None
 
 
-def _draft(name: str, rules: Rules, prompt: str) -> Draft:
+def _draft(name: str, rules: Rules, prompt: str, assumptions: tuple[str, ...] = ()) -> Draft:
+    described = describe(rules)
+    if assumptions:
+        described += f" Assumed: {'; '.join(assumptions)}."
     try:
-        return check_draft(Draft(name, describe(rules), rules))
+        return check_draft(Draft(name, described[:MAX_DESCRIPTION_CHARACTERS], rules))
     except StrategyInvalid as error:
         raise not_understood(source_text(rules).splitlines(), prompt.strip(), str(error)) from None
 
@@ -153,5 +204,9 @@ def _rules_title(rules: Rules) -> str:
 def _title(reader: ClauseReader, prompt: str) -> str:
     if reader.template is not None:
         return reader.template[0].title
+    return _short(prompt)
+
+
+def _short(prompt: str) -> str:
     printable = "".join(character if character.isprintable() else " " for character in prompt[:200])
     return shorten(" ".join(printable.split()), 60, placeholder="...") or "Strategy"
