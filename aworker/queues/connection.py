@@ -159,6 +159,11 @@ class Link:
         finally:
             self._reading = None
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection stands, as far as is known here."""
+        return bool(self._connection.is_connected)
+
     def drop(self) -> None:
         """Cut a connection that may be half open, whoever waits on it: its owner sees QueueUnavailable."""
         if self._reading is not None and not self._dropped:

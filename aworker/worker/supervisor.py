@@ -310,6 +310,7 @@ def _pool_settings(config: Config, preload: tuple[str, ...]) -> PoolSettings:
         stop_grace_s=config.pool.stop_grace_s,
         preload=preload,
         log_level=config.logging.level,
+        nice=config.pool.nice,
     )
 
 

@@ -247,6 +247,7 @@ class ServerLink:
         cls,
         preload: tuple[str, ...],
         log_level: str,
+        nice: int,
         *,
         life_fd: int,
         on_lost: Callable[[ServerLink], None],
@@ -264,6 +265,7 @@ class ServerLink:
             "life_fd": life_fd,
             "preload": preload,
             "log_level": log_level,
+            "nice": nice,
         }
         command = [sys.executable, "-c", f"{_BOOT}; main(sys.argv[2])", json.dumps(sys.path), json.dumps(settings)]
 

@@ -71,6 +71,8 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """Modules that the fork server imports before it forks."""
     log_level: str = "DEBUG"
     """Log records of children below it are not sent."""
+    nice: int = 0
+    """How far children step back behind other processes, 0 to 19: so that heavy work does not hold up the loop."""
 
 
 class PoolStats(msgspec.Struct, frozen=True):
@@ -560,7 +562,12 @@ class Pool:
 
         settings = self._settings
         return await ServerLink.start(
-            settings.preload, settings.log_level, life_fd=self._life_fd, on_lost=self._lose_server, say=say
+            settings.preload,
+            settings.log_level,
+            settings.nice,
+            life_fd=self._life_fd,
+            on_lost=self._lose_server,
+            say=say,
         )
 
     def _lose_server(self, server: ServerLink) -> None:

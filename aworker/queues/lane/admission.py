@@ -16,9 +16,10 @@ with k such tasks and a claim that its level may have every c seconds it waits a
     p * A + (k + 1) * c
 
 With two levels and A = 60: two minutes, and its turn among those that waited as long. Reserved slots are not its
-level's to have; a task that a limit holds back waits for that limit; a level where all are held back is looked at again
-after 0.25 s at the latest. An age counts from ``created_at`` up to a day, else from when the task came to the end of
-its list. Without aging there is no bound: a level that is never empty lets nothing below it through.
+level's to have; a task that a limit holds back waits for that limit; a level where all are held back is looked at
+again when its list grows, and after 0.25 s at the latest. An age counts from ``created_at`` up to a day, else from
+when the task came to the end of its list. Without aging there is no bound: a level that is never empty lets nothing
+below it through.
 """
 
 from __future__ import annotations

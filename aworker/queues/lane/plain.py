@@ -54,6 +54,8 @@ class PlainQueue:
         self._written = asyncio.Event()
         self._free: list[Link] = []
         self._popping: dict[Link, int] = {}
+        self._client_ids: dict[Link, tuple[int, int]] = {}
+        """Connects so far, and the server's number for the connection they made."""
         self._taken = 0
         self.round_trips = 0
         """Pops and writes answered so far."""
@@ -72,8 +74,7 @@ class PlainQueue:
         try:
             while not self._draining:
                 try:
-                    (client_id,) = await link.call([("CLIENT", "ID")])
-                    self._popping[link] = client_id
+                    self._popping[link] = await self._client_id(link)
                     names = [queue.name for queue in self._live.value.queues if queue.name not in self._pauses.queues]
                     if self._draining:
                         return None
@@ -97,6 +98,13 @@ class PlainQueue:
             return None
         finally:
             self._free.append(link)
+
+    async def _client_id(self, link: Link) -> int:
+        connects, client_id = self._client_ids.get(link, (0, 0))
+        if connects != link.connects or not connects or not link.is_connected:
+            (client_id,) = await link.call([("CLIENT", "ID")])
+            self._client_ids[link] = link.connects, client_id
+        return client_id
 
     async def duplicate_reason(self, lease: Lease, task: Task) -> str | None:
         """Never: without leases nothing tells what runs."""

@@ -195,3 +195,23 @@ async def test_a_result_given_in_spite_of_a_timeout_does_not_count() -> None:
 
     assert isinstance(outcome, Failed)
     assert outcome.error_type == "HandlerTimedOut"
+
+
+async def test_a_result_that_came_in_spite_of_a_drain_is_kept() -> None:
+    async def finish(args: dict[str, Any], context: Context) -> Any:
+        run.stop(Returned("released", counted=False))
+        return {"done": True}
+
+    run = run_of(finish)
+
+    assert await ended(run) == Completed({"done": True})
+
+
+async def test_a_result_that_came_in_spite_of_a_cancel_is_not_kept() -> None:
+    async def finish(args: dict[str, Any], context: Context) -> Any:
+        run.stop(Failed("cancelled", "TaskCancelled"))
+        return {"done": True}
+
+    run = run_of(finish)
+
+    assert await ended(run) == Failed("cancelled", "TaskCancelled")
