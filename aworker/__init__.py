@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aworker.client.admin import clear_queue, get_queue_stats, peek_queue
-    from aworker.client.client import Client
+    from aworker.client.client import Client, NewTask
     from aworker.errors import AworkerError, RequestDeclined
     from aworker.execution.context import Context
     from aworker.execution.registry import handler
@@ -29,6 +29,7 @@ __all__ = [
     "AworkerError",
     "Client",
     "Context",
+    "NewTask",
     "RequestDeclined",
     "Retry",
     "clear_queue",
@@ -41,6 +42,7 @@ _HOMES = {
     "AworkerError": "aworker.errors",
     "Client": "aworker.client.client",
     "Context": "aworker.execution.context",
+    "NewTask": "aworker.client.client",
     "RequestDeclined": "aworker.errors",
     "Retry": "aworker.execution.retry",
     "clear_queue": "aworker.client.admin",

@@ -53,7 +53,7 @@ def _add_trading(registry: Registry, config: Config, closing: AsyncExitStack | N
     from aworker.trading.strategies.llm import LanguageModel
     from aworker.trading.strategies.store import Store
 
-    redis = connect(config.strategies.url or config.redis.url)
+    redis = connect(config.strategies.url, "strategies.url") if config.strategies.url else connect(config.redis.url)
     if closing is not None:
         closing.push_async_callback(redis.aclose)
     llm, bars, costs = config.llm, config.market_data, config.backtest

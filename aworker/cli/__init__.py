@@ -1,8 +1,8 @@
 """The command line: argv becomes a call, its end an exit code.
 
-Exit codes: 0 done, 1 what was asked failed or Redis cannot be reached, 2 the command line or the configuration is
-wrong, 3 there is no result (yet), 70 the worker's loop stalled. Kept empty at the top: child processes import the
-entry module again.
+Exit codes: 0 done, 1 what was asked failed, 2 the command line or the configuration is wrong, 3 there is no such
+thing or no result yet, 69 Redis cannot be reached or refuses, 70 the worker's loop stalled. Kept empty at the top:
+child processes import the entry module again.
 """
 
 

@@ -10,11 +10,13 @@ from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_
 from aworker.errors import QueueUnavailable
 
 if TYPE_CHECKING:
+    import redis.asyncio
+
     from aworker.config import Config
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False, redis_url: RedisUrlOption = None) -> None:
-    """Check the configuration, show what is in force, ask Redis. Exit code 2: wrong, 1: Redis does not answer."""
+    """Check the configuration, show what is in force, ask Redis. Exit code 2: wrong, 69: Redis does not answer."""
     settings = configured(config, redis_url)
     from aworker.app import build_registry
     from aworker.queues.connection import address_of
@@ -23,8 +25,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False, redis_url: R
     server: dict[str, Any] = {"address": address_of(settings.redis.url), "answers": False}
     failure: QueueUnavailable | None = None
     try:
-        info = asked_of_redis(settings, lambda client: client.info("server"))
-        server.update(answers=True, version=info.get("valkey_version") or info.get("redis_version"))
+        server.update(answers=True, version=asked_of_redis(settings, _version))
     except QueueUnavailable as error:
         failure = error
     if as_json:
@@ -35,8 +36,19 @@ def check(config: ConfigOption = None, as_json: JsonOption = False, redis_url: R
         _show(in_force(settings), task_types, server)
     if failure is not None:
         if as_json:
-            raise typer.Exit(1)
+            raise typer.Exit(69)
         raise failure
+
+
+async def _version(client: redis.asyncio.Redis) -> str | None:
+    from redis.exceptions import ResponseError
+
+    await client.ping()
+    try:
+        info = await client.info("server")
+    except ResponseError:
+        return None  # managed services withhold it, and nothing needs it
+    return info.get("valkey_version") or info.get("redis_version")
 
 
 def in_force(config: Config) -> dict[str, Any]:
@@ -62,4 +74,5 @@ def _show(values: dict[str, Any], task_types: list[str], server: dict[str, Any])
                     print(f"{field} = {msgspec.json.encode(value).decode()}")
     print(f"\nHandlers: {', '.join(task_types)}")
     if server["answers"]:
-        print(f"Redis at {server['address']} answers, version {server['version']}")
+        version = f", version {server['version']}" if server["version"] else "; its version is withheld (no INFO)"
+        print(f"Redis at {server['address']} answers{version}")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured
-from aworker.errors import AworkerError
 
 if TYPE_CHECKING:
     from aworker.config import Config
     from aworker.queues.hand.dead_letters import DeadLetters
 
 Answer = TypeVar("Answer")
+
+UNKNOWN = 3
 
 program = typer.Typer(
     help="Dead letters: payloads that could not become a task, and tasks that gave up.",
@@ -85,6 +86,7 @@ def requeue(
     everything: AllOption = False,
     reason: ReasonOption = None,
     task_type: TypeOption = None,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
@@ -92,7 +94,7 @@ def requeue(
     _check_choice(entry, everything, reason, task_type)
     settings = configured(config, redis_url)
     count = _asked(settings, lambda dead: dead.requeue(entry, reason=reason, task_type=task_type))
-    _print_count(count, entry)
+    _print_count("requeued", count, entry, as_json)
 
 
 @program.command()
@@ -101,6 +103,7 @@ def drop(
     everything: AllOption = False,
     reason: ReasonOption = None,
     task_type: TypeOption = None,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
@@ -108,7 +111,7 @@ def drop(
     _check_choice(entry, everything, reason, task_type)
     settings = configured(config, redis_url)
     count = _asked(settings, lambda dead: dead.drop(entry, reason=reason, task_type=task_type))
-    _print_count(count, entry)
+    _print_count("dropped", count, entry, as_json)
 
 
 def _asked(config: Config, question: Callable[[DeadLetters], Awaitable[Answer]]) -> Answer:
@@ -123,11 +126,19 @@ def _check_choice(entry: str | None, everything: bool, reason: str | None, task_
         raise typer.BadParameter("name one entry, or --all, or choose with --reason and --task-type")
 
 
-def _print_count(count: int, entry: str | None) -> None:
+def _print_count(done: str, count: int, entry: str | None, as_json: bool) -> None:
     if entry is not None and count == 0:
         raise _unknown(entry)
-    print(count)
+    if as_json:
+        from aworker.cli.show import print_json
+
+        print_json({done: count})
+    else:
+        print(count)
 
 
-def _unknown(entry: str) -> AworkerError:
-    return AworkerError(f"ID must be a dead letter's, was {entry!r}; `aworker dead list` shows them")
+def _unknown(entry: str) -> typer.Exit:
+    import sys
+
+    print(f"aworker: ID must be a dead letter's, was {entry!r}; `aworker dead list` shows them", file=sys.stderr)
+    return typer.Exit(UNKNOWN)

@@ -35,14 +35,18 @@ def demote(
     _move(task_id, "demote", as_json, configured(config, redis_url))
 
 
-def pause(what: WhatArgument, config: ConfigOption = None, redis_url: RedisUrlOption = None) -> None:
+def pause(
+    what: WhatArgument, as_json: JsonOption = False, config: ConfigOption = None, redis_url: RedisUrlOption = None
+) -> None:
     """Start no task of a level or of a type on any worker until it is resumed; what runs goes on."""
-    _pause_or_resume(what, configured(config, redis_url), is_pause=True)
+    _pause_or_resume(what, as_json, configured(config, redis_url), is_pause=True)
 
 
-def resume(what: WhatArgument, config: ConfigOption = None, redis_url: RedisUrlOption = None) -> None:
+def resume(
+    what: WhatArgument, as_json: JsonOption = False, config: ConfigOption = None, redis_url: RedisUrlOption = None
+) -> None:
     """Let a paused level or task type go on."""
-    _pause_or_resume(what, configured(config, redis_url), is_pause=False)
+    _pause_or_resume(what, as_json, configured(config, redis_url), is_pause=False)
 
 
 def why(
@@ -88,8 +92,8 @@ def _move(task_id: str, direction: Direction, as_json: bool, settings: Config) -
     raise typer.Exit({"moved": 0, "unknown": UNKNOWN}.get(moved.found, 1))
 
 
-def _pause_or_resume(what: str, settings: Config, *, is_pause: bool) -> None:
-    from aworker.cli.show import plain
+def _pause_or_resume(what: str, as_json: bool, settings: Config, *, is_pause: bool) -> None:
+    from aworker.cli.show import plain, print_json
     from aworker.queues.hand.pause import pause as pause_it
     from aworker.queues.hand.pause import resume as resume_it
     from aworker.queues.pauses import find_pauses
@@ -105,7 +109,9 @@ def _pause_or_resume(what: str, settings: Config, *, is_pause: bool) -> None:
     verb = "is" if "queue" in chosen else "are"
     change = pause_it if is_pause else resume_it
     is_changed = asked_of_redis(settings, lambda client: change(client, settings, **chosen))
-    if is_pause:
+    if as_json:
+        print_json({**chosen, "paused": is_pause, "changed": is_changed})
+    elif is_pause:
         print(f"{shown} {verb} paused" + ("" if is_changed else " already"))
     else:
         print(f"{shown} go{'es' if verb == 'is' else ''} on" if is_changed else f"{shown} {verb} not paused")

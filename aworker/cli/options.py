@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from aworker.errors import ConfigError, QueueUnavailable
+from aworker.errors import QueueUnavailable
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -44,6 +44,8 @@ def configured(path: Path | None, redis_url: str | None = None, **sections: dict
     }
     config = load_config(path, flags={name: fields for name, fields in given.items() if fields})
     connection_arguments(config.redis.url)
+    if config.strategies.url:
+        connection_arguments(config.strategies.url, "strategies.url")
     return config
 
 
@@ -90,16 +92,14 @@ def in_words(config: Config, call: Callable[[], Answer]) -> Answer:
         ) from None
     except (RedisError, OSError, QueueUnavailable) as error:
         reason = str(error) or type(error).__name__
+    if _is_of_the_user(reason):
+        advice = "correct the user and password of the URL (AWORKER_REDIS__URL, --redis-url or redis.url)"
+        raise QueueUnavailable(f"Redis at {address} must let this user in, did not ({reason}); {advice}")
     raise QueueUnavailable(f"Redis at {address} must answer, did not ({reason}); start it or correct --redis-url")
 
 
-def queue_named(config: Config, queue_or_label: str) -> str:
-    """Return the list of a level, given by its label or its own name. Raises ConfigError for any other."""
-    for queue in config.queues:
-        if queue_or_label in (queue.label, queue.name):
-            return queue.name
-    known = ", ".join(f"{queue.label} ({queue.name})" for queue in config.queues)
-    raise ConfigError(f"queue must be one of {known}, was {queue_or_label!r}; check its spelling")
+def _is_of_the_user(reason: str) -> bool:
+    return any(word in reason.lower() for word in ("username-password", "authentication", "noauth", "wrongpass"))
 
 
 def redacted(url: str) -> str:

@@ -18,7 +18,10 @@ from aworker.cli.queues import clear, peek, stats
 from aworker.cli.run import run
 from aworker.cli.strategy import program as strategy
 from aworker.cli.tasks import cancel, enqueue, result
-from aworker.errors import AworkerError, ConfigError, PayloadInvalid
+from aworker.errors import AworkerError, ConfigError, PayloadInvalid, QueueUnavailable
+
+UNAVAILABLE = 69
+"""Redis cannot be reached, or refuses: what sysexits.h calls EX_UNAVAILABLE."""
 
 program = typer.Typer(
     name="aworker",
@@ -58,7 +61,8 @@ def run_program() -> None:
         program()
     except AworkerError as error:
         print(f"aworker: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
-        sys.exit(2 if isinstance(error, (ConfigError, PayloadInvalid)) else 1)
+        wrong_use = isinstance(error, (ConfigError, PayloadInvalid))
+        sys.exit(2 if wrong_use else UNAVAILABLE if isinstance(error, QueueUnavailable) else 1)
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("aworker.trading"):
             raise

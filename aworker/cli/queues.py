@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured, queue_named
+from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured
 
 QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE_OR_LABEL", help="Such as priority or strategy_queue")]
 
@@ -33,7 +33,9 @@ def peek(
 ) -> None:
     """Show the tasks that wait, the next one first, and leave them where they are."""
     settings = configured(config, redis_url)
-    name = queue_named(settings, queue)
+    from aworker.client.routing import level_named
+
+    name = level_named(settings, queue).name
     from aworker.cli.show import line, open_console, print_json
     from aworker.client.admin import peek_queue
 
@@ -60,6 +62,7 @@ def peek(
 def clear(
     queue: QueueArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
@@ -67,15 +70,22 @@ def clear(
     import sys
 
     settings = configured(config, redis_url)
-    name = queue_named(settings, queue)
     from aworker.client.admin import clear_queue
+    from aworker.client.routing import level_named
+
+    name = level_named(settings, queue).name
 
     if not yes:
         if not sys.stdin.isatty():
             raise typer.BadParameter("clear asks before it removes tasks for good; give --yes where nobody can answer")
         typer.confirm(f"Remove every task that waits on {name}, for good?", abort=True)
     removed: int = asked_of_redis(settings, lambda client: clear_queue(client, name))
-    print(removed)
+    if as_json:
+        from aworker.cli.show import print_json
+
+        print_json({"queue": name, "removed": removed})
+    else:
+        print(removed)
 
 
 def _show_overview(found: dict[str, Any]) -> None:

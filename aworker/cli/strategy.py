@@ -115,11 +115,18 @@ def versions(
 
 
 @program.command()
-def delete(strategy_id: IdArgument, config: ConfigOption = None, redis_url: RedisUrlOption = None) -> None:
+def delete(
+    strategy_id: IdArgument, as_json: JsonOption = False, config: ConfigOption = None, redis_url: RedisUrlOption = None
+) -> None:
     """Delete a strategy with all its versions, for good."""
     settings = configured(config, redis_url)
     asked_of_store(settings, lambda store: store.delete(strategy_id))
-    print(f"Strategy {strategy_id} is deleted")
+    if as_json:
+        from aworker.cli.show import print_json
+
+        print_json({"strategy_id": strategy_id, "deleted": True})
+    else:
+        print(f"Strategy {strategy_id} is deleted")
 
 
 @program.command()

@@ -14,7 +14,6 @@ from aworker.cli.options import (
     asked_of_redis,
     configured,
     in_words,
-    queue_named,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def enqueue(
     """Push a task and print its id."""
     settings = configured(config, redis_url)
     arguments = parse_arguments(args, arg or [])
-    name = None if queue is None else queue_named(settings, queue)
+    _check_type(task_type, settings)
     pushed, record = in_words(
         settings,
         lambda: _pushed(
@@ -51,7 +50,7 @@ def enqueue(
             arguments,
             task_id=task_id,
             priority=priority,
-            queue=name,
+            queue=queue,
             wait_s=wait,
             as_json=as_json,
         ),
@@ -108,6 +107,28 @@ _CANCELLED = {
     "ended": "It has ended already; there is nothing to cancel",
     "unknown": "Nobody has it now; should it turn up within a minute it is not started",
 }
+
+
+def _check_type(task_type: str, settings: Config) -> None:
+    # No error: another host's workers may have the handler.
+    import difflib
+    import sys
+
+    from aworker.app import build_registry
+    from aworker.errors import ConfigError
+
+    try:
+        known = {handler.task_type for handler in build_registry(settings)}
+    except ConfigError:
+        return  # handlers that this host does not have
+    if task_type in known:
+        return
+    near = difflib.get_close_matches(task_type, known, n=1)
+    meant = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+    print(
+        f"aworker: no handler here is for {task_type!r} tasks ({meant}); a worker without one makes it a dead letter",
+        file=sys.stderr,
+    )
 
 
 def parse_arguments(text: str | None, pairs: list[str]) -> dict[str, Any]:
@@ -172,9 +193,16 @@ def _pushed(
                 queue=queue,
                 wait_s=wait_s,
                 on_progress=(lambda message: None) if as_json else progress.update,
+                on_nobody=_say_that_nobody_serves,
             )
 
     return anyio.run(push)
+
+
+def _say_that_nobody_serves() -> None:
+    import sys
+
+    print("aworker: no worker serves now; the task waits for one (start it: aworker run)", file=sys.stderr, flush=True)
 
 
 def _read(config: Config, task_id: str, wait_s: float) -> dict[str, Any] | None:

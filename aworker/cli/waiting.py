@@ -22,9 +22,11 @@ async def run_task(
     queue: str | None = None,
     wait_s: float,
     on_progress: Callable[[dict[str, Any]], None],
+    on_nobody: Callable[[], None] = lambda: None,
 ) -> tuple[str, dict[str, Any] | None]:
     """Push a task, wait ``wait_s`` for its end, and return its id and its record.
 
+    ``on_nobody`` is called once where nothing was heard and no worker serves.
     The record is as it is when the time is up, None when there is none. Raises QueueUnavailable, PayloadInvalid.
     """
     name = task_id if task_id is not None else f"{task_type}_{uuid.uuid4().hex}"
@@ -33,6 +35,7 @@ async def run_task(
     async with client.updates(name) as updates:
         await client.enqueue(task_type, args, task_id=name, priority=priority, queue=queue)
         until = time.monotonic() + wait_s
+        has_looked = False
         while (left_s := until - time.monotonic()) > 0:
             message = await updates.next(timeout_s=min(left_s, _LISTEN_S))
             if message is not None and message.get("status") == "progress":
@@ -41,5 +44,9 @@ async def run_task(
                 record = await client.result(name)
                 if record is not None and record.get("status") in FINAL and record != earlier:
                     return name, record
+                if message is None and not has_looked:
+                    has_looked = True
+                    if await client.workers_listening() == 0:
+                        on_nobody()
     record = await client.result(name)
     return name, None if record == earlier else record

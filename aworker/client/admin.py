@@ -41,8 +41,10 @@ def get_queue_stats(redis_client: Any, worker_id: str = "", *, config: Config | 
 def peek_queue(redis_client: Any, queue_name: str, count: int = 10, *, config: Config | None = None) -> Any:
     """Return up to ``count`` waiting tasks, the next one first, and leave them where they are.
 
-    A payload that is no JSON object is shown as ``{"payload": <its text>}``.
+    ``queue_name`` is a list or the label of a level of ``config``. A payload that is no JSON object is shown as
+    ``{"payload": <its text>}``.
     """
+    queue_name = _list_of(config, queue_name)
     keys = Keys((config or Config()).redis.key_prefix)
     count = max(0, count)
 
@@ -59,8 +61,9 @@ def peek_queue(redis_client: Any, queue_name: str, count: int = 10, *, config: C
     return _run(redis_client, commands, shown)
 
 
-def clear_queue(redis_client: Any, queue_name: str) -> Any:
-    """Remove every waiting task of a list, atomically, and return how many there were."""
+def clear_queue(redis_client: Any, queue_name: str, *, config: Config | None = None) -> Any:
+    """Remove every waiting task of a list (or a level's label), atomically, and return how many there were."""
+    queue_name = _list_of(config, queue_name)
     return _run(redis_client, [("LLEN", queue_name), ("DEL", queue_name)], lambda replies: int(replies[0]))
 
 
@@ -98,6 +101,11 @@ async def overview(redis_client: redis.asyncio.Redis, config: Config) -> dict[st
         "dead": dead,
         "timestamp": rfc3339(),
     }
+
+
+def _list_of(config: Config | None, queue_or_label: str) -> str:
+    queues = (config or Config()).queues
+    return next((queue.name for queue in queues if queue.label == queue_or_label), queue_or_label)
 
 
 def _run(

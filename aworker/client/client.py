@@ -16,17 +16,28 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
-from aworker.client.routing import Router
+from aworker.client.routing import Router, check_priority, level_named
 from aworker.clock import rfc3339
 from aworker.config import Config, QueueConfig, RedisConfig
 from aworker.errors import PayloadInvalid, QueueUnavailable
-from aworker.keys import CHANNEL, RESULT_PREFIX
+from aworker.keys import CHANNEL, RESULT_PREFIX, Keys
 from aworker.queues.connection import connect
 from aworker.queues.hand.cancel import Found, cancel_task
 from aworker.queues.hand.move import Moved, move_task
 
 FINAL = frozenset({"completed", "error", "failed"})
 RECORD_INTERVAL_S = 1.0
+
+
+class NewTask(msgspec.Struct, frozen=True, kw_only=True):
+    """One task for `Client.enqueue_many`, with what `Client.enqueue` takes."""
+
+    task_type: str
+    args: Mapping[str, Any] | None = None
+    task_id: str | None = None
+    priority: str | None = None
+    queue: str | None = None
+    """A level's label or its list."""
 
 
 class Client:
@@ -67,24 +78,48 @@ class Client:
     ) -> str:
         """Push one task and return its task_id.
 
-        ``queue`` names its list; without it the rules of ``[[routing]]`` do: as shipped, ``create_strategy`` and
-        ``priority="high"`` go to the priority list, the rest to the normal one. Raises PayloadInvalid for a task that
-        no worker would take.
+        ``queue`` is a level's label or its list; without it the rules of ``[[routing]]`` decide: as shipped,
+        ``create_strategy`` and ``priority="high"`` go to the priority list, the rest to the normal one. Raises
+        PayloadInvalid for a task that no worker would take and for an unknown priority, ConfigError for an unknown
+        queue.
         """
-        task_id, priority, payload = self._composed(task_type, args, task_id, priority)
-        await self._pushed({queue or await self._routed(task_type, args, priority): [payload]})
-        return task_id
+        new = NewTask(task_type=task_type, args=args, task_id=task_id, priority=priority, queue=queue)
+        return (await self.enqueue_many([new]))[0]
 
-    async def enqueue_many(self, tasks: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
-        """Push many (task_type, args) at once and return their task_ids, in order."""
+    async def enqueue_many(
+        self,
+        tasks: Iterable[NewTask | tuple[str, Mapping[str, Any] | None]],
+        *,
+        priority: str | None = None,
+        queue: str | None = None,
+    ) -> list[str]:
+        """Push many tasks at once, each a `NewTask` or (task_type, args), and return their task_ids, in order.
+
+        ``priority`` and ``queue`` are for those that have none of their own. Nothing is pushed when one of them is
+        refused; raises what `enqueue` does.
+        """
         lists: dict[str, list[bytes]] = {}
         task_ids: list[str] = []
-        for task_type, args in tasks:
-            task_id, priority, payload = self._composed(task_type, args, None, None)
-            lists.setdefault(await self._routed(task_type, args, priority), []).append(payload)
+        for one in tasks:
+            new = one if isinstance(one, NewTask) else _new_task(one)
+            task_id, marked, payload = self._composed(
+                new.task_type, new.args, new.task_id, priority if new.priority is None else new.priority
+            )
+            wanted = queue if new.queue is None else new.queue
+            if wanted is not None:
+                name = level_named(self.config, wanted).name
+            else:
+                name = await self._routed(new.task_type, new.args, marked)
+            lists.setdefault(name, []).append(payload)
             task_ids.append(task_id)
         await self._pushed(lists)
         return task_ids
+
+    async def workers_listening(self) -> int:
+        """Return how many workers listen for what they are told: those that serve now."""
+        channel = Keys(self.config.redis.key_prefix).control
+        ((_, count),) = await _answered(self._redis.pubsub_numsub(channel))
+        return int(count)
 
     async def cancel(self, task_id: str) -> Found:
         """Cancel a task: one that waits never starts, one that runs is stopped; says where it was found."""
@@ -147,6 +182,7 @@ class Client:
                 raise PayloadInvalid(f"{name} must be a non-empty string, was {value!r}; name it")
         if priority is None:
             priority = "high" if task_type == "create_strategy" else "normal"
+        check_priority(self.config, priority)
         task = {
             "task_id": task_id,
             "task_type": task_type,
@@ -179,6 +215,14 @@ class Client:
             return None
         record: dict[str, Any] = msgspec.json.decode(text)
         return record
+
+
+def _new_task(pair: Any) -> NewTask:
+    try:
+        task_type, args = pair
+    except (TypeError, ValueError):
+        raise PayloadInvalid(f"a task must be a NewTask or (task_type, args), was {pair!r}; correct it") from None
+    return NewTask(task_type=task_type, args=args)
 
 
 class Updates:

@@ -13,7 +13,7 @@ import redis.asyncio
 
 from aworker.clock import now_s, parse_rfc3339
 from aworker.config import Config, LoadConfig, QueueConfig, RoutingConfig
-from aworker.errors import PayloadInvalid
+from aworker.errors import ConfigError, PayloadInvalid
 from aworker.task import decode_task
 
 LOOK_INTERVAL_S = 1.0
@@ -76,6 +76,22 @@ class Router:
         except PayloadInvalid:
             return None
         return None if created_at is None else parse_rfc3339(created_at)
+
+
+def level_named(config: Config, queue_or_label: str) -> QueueConfig:
+    """Return the level with a label or a list's name. Raises ConfigError for any other word."""
+    for queue in config.queues:
+        if queue_or_label in (queue.label, queue.name):
+            return queue
+    known = ", ".join(f"{queue.label} ({queue.name})" for queue in config.queues)
+    raise ConfigError(f"queue must be one of {known}, was {queue_or_label!r}; check its spelling")
+
+
+def check_priority(config: Config, priority: str) -> None:
+    """Raise PayloadInvalid for a word that no rule, label or older producer knows."""
+    known = {"high", "normal", *(rule.priority for rule in config.routing if rule.priority is not None)}
+    if not isinstance(priority, str) or priority not in known:
+        raise PayloadInvalid(f"priority must be one of {', '.join(sorted(known))}, was {priority!r}; correct it")
 
 
 def labelled(config: Config, label: str) -> QueueConfig:

@@ -32,6 +32,7 @@ from aworker.execution.pool.parent import Pool, RaisedInChild
 from aworker.execution.registry import Handler
 from aworker.execution.retry import Retry
 from aworker.lease import Lease
+from aworker.logs import running_task
 from aworker.outcome import Completed, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.task import Task
 
@@ -81,6 +82,7 @@ class Executor:
 
         Whatever a handler raises or returns is an outcome; so is a fault of this code itself, which is logged.
         """
+        named = running_task.set(run.task)
         try:
             return await self._ended(run, progress)
         except Exception as error:  # noqa: BLE001 - the last net: no fault may end the slot
@@ -88,6 +90,8 @@ class Executor:
             logger.error(f"A fault of aworker itself ends a {run.task.task_type} task, please report it:\n{trace}")
             text = f"aworker itself failed on this task: {name}: {message}"
             return Failed(text, "InternalError", dead_letter="internal_error", cause=trace)
+        finally:
+            running_task.reset(named)
 
     async def _ended(self, run: Run, progress: ProgressSink) -> Outcome:
         task, handler = run.task, run.handler

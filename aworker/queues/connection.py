@@ -7,14 +7,28 @@ the next caller. Here every command goes out once; who sent it decides what a lo
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import redis
 import redis.asyncio
+import redis.connection
+import redis.retry
 from hiredis import pack_command
 from loguru import logger
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -51,26 +65,119 @@ _NOT_NOW = (
 )
 
 
-def connection_arguments(url: str) -> dict[str, Any]:
+_SCHEMES = ("redis", "rediss", "unix")
+# What a URL may say of the server and the way to it; the TLS options belong to rediss:// alone.
+_OF_THE_SERVER = frozenset({"db", "username", "password", "socket_connect_timeout"})
+# How a client of the library behaves: such a URL is often shared, and here aworker decides.
+_OF_THE_CLIENT = frozenset(
+    [
+        "client_name",
+        "decode_responses",
+        "encoding",
+        "encoding_errors",
+        "health_check_interval",
+        "legacy_responses",
+        "lib_name",
+        "lib_version",
+        "max_connections",
+        "protocol",
+        "retry_on_error",
+        "retry_on_timeout",
+        "socket_keepalive",
+        "socket_read_size",
+        "socket_timeout",
+        "timeout",
+    ]
+)
+_SYNCHRONOUS: dict[Any, Any] = {
+    Connection: redis.connection.Connection,
+    SSLConnection: redis.connection.SSLConnection,
+    UnixDomainSocketConnection: redis.connection.UnixDomainSocketConnection,
+}
+
+
+def connection_arguments(url: str, field: str = "redis.url") -> dict[str, Any]:
     """Return the keyword arguments of a Redis URL, with no retry and no time-out of the library's own.
 
-    Raises ConfigError when the URL is none.
+    What the URL says of the server holds: host, port, path, database, user, password, TLS, time to connect. What it
+    says of how a client behaves (``decode_responses``, ``protocol``, ``socket_timeout``, ..) is aworker's to decide and
+    is set aside. Raises ConfigError, naming ``field``, for anything else, and for certificates that cannot be read.
     """
+    arguments = _read_url(url, field)
+    is_local = arguments.get("connection_class") is UnixDomainSocketConnection
+    return {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        **arguments,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "protocol": 2,
+        "health_check_interval": 0,
+        **({} if is_local else {"socket_keepalive": True}),
+    }
+
+
+@functools.lru_cache(maxsize=16)
+def _read_url(url: str, field: str) -> Mapping[str, Any]:
+    def wrong(rule: str, advice: str) -> ConfigError:
+        return ConfigError(f"{field} must {rule}; {advice}")
+
     try:
-        arguments = dict(parse_url(url))
+        parts = urlsplit(url)
+        port = parts.port
+        options = parse_qs(parts.query, keep_blank_values=True)
+        arguments: dict[str, Any] = dict(parse_url(url))
     except ValueError as error:
         # What is said of a bad port quotes it, and it may be the beginning of a password with a slash in it.
         reason = "its port is no port; write / and @ in a password as %2F and %40" if "Port" in str(error) else error
-        raise ConfigError(f"redis.url must be a redis://, rediss:// or unix:// URL ({reason}); correct it") from None
-    arguments.update(
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=None,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_keepalive=True,
-        protocol=2,
-        health_check_interval=0,
-    )
-    return arguments
+        raise wrong(f"be a redis://, rediss:// or unix:// URL ({reason})", "correct it") from None
+    if parts.scheme not in _SCHEMES:
+        raise wrong("be a redis://, rediss:// or unix:// URL", "correct it")
+    if "#" in url or ("@" in parts.query and "@" not in parts.netloc):
+        raise wrong("have no # and no ? in its password", "write them as %23 and %3F")
+    if port == 0:
+        raise wrong("have a port from 1 to 65535, was 0", "correct it")
+    allowed = _OF_THE_SERVER | _OF_THE_CLIENT
+    for name, values in options.items():
+        if name.startswith("ssl_") and parts.scheme != "rediss":
+            raise wrong(f"be a rediss:// URL to have {name}, was {parts.scheme}://", "correct one of them")
+        if name not in allowed and name not in _TLS_OPTIONS:
+            known = ", ".join(sorted(allowed | (_TLS_OPTIONS if parts.scheme == "rediss" else set())))
+            raise wrong(f"have options of {known}, has {name}", "take it out")
+        if len(values) != 1 or not values[0]:
+            raise wrong(f"have one value for {name}, has {'none' if len(values) == 1 else len(values)}", "correct it")
+    if parts.scheme == "unix":
+        if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
+            raise wrong("be unix:// and an absolute path, as in unix:///run/valkey.sock?db=0", "correct it")
+    elif (path := parts.path.strip("/")) and not (path.isascii() and path.isdigit()):
+        raise wrong("end in the number of a database, as in redis://host:6379/0", "correct what stands after the host")
+    elif path and "db" in options and int(path) != arguments["db"]:
+        raise wrong(f"name one database, names {path} and {arguments['db']}", "take one out")
+    if arguments.get("db", 0) < 0:
+        raise wrong(f"have a database >= 0, was {arguments['db']}", "correct it")
+    if arguments.get("protocol", 2) not in (2, 3):
+        raise wrong(f"have protocol=2 or 3, was {arguments['protocol']}", "take it out")
+    if arguments.get("socket_connect_timeout", 1) <= 0:
+        raise wrong("have a socket_connect_timeout > 0", "correct it")
+    for name in _OF_THE_CLIENT:
+        arguments.pop(name, None)
+    if parts.scheme == "rediss":
+        _load_certificates(arguments, wrong)
+    return MappingProxyType(arguments)
+
+
+_TLS_OPTIONS = frozenset(name for name in inspect.signature(SSLConnection).parameters if name.startswith("ssl_"))
+
+
+def _load_certificates(arguments: Mapping[str, Any], wrong: Callable[[str, str], ConfigError]) -> None:
+    # Now, in words: at every attempt to connect it would look like a server that is away.
+    options = {name: value for name, value in arguments.items() if name.startswith("ssl_")}
+    for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"):
+        if name in options and not os.access(options[name], os.R_OK):
+            raise wrong(f"name a readable {name}, was {options[name]!r}", "check the path")
+    try:
+        SSLConnection(**options).ssl_context.get()
+    except (RedisError, OSError, ValueError, TypeError) as error:
+        raise wrong(f"have TLS options that work ({error})", "correct them") from None
 
 
 def address_of(url: str) -> str:
@@ -82,12 +189,26 @@ def address_of(url: str) -> str:
     return f"{host}:{port}/{arguments.get('db', 0)}"
 
 
-def connect(url: str) -> redis.asyncio.Redis:
+def connect(url: str, field: str = "redis.url") -> redis.asyncio.Redis:
     """Return an asyncio client for a URL, without retries of its own. Raises ConfigError for what is no URL."""
-    arguments = connection_arguments(url)
+    arguments = connection_arguments(url, field)
     pool_class = redis.asyncio.BlockingConnectionPool
     # from_pool: closing the client closes the pool too.
     return redis.asyncio.Redis.from_pool(pool_class(max_connections=32, timeout=5, **arguments))
+
+
+def connect_synchronously(url: str, *, name: str, timeout_s: float) -> redis.Redis:
+    """Return a client of one connection for a thread of its own, without retries. Raises ConfigError."""
+    arguments = connection_arguments(url)
+    kind = _SYNCHRONOUS[arguments.pop("connection_class", Connection)]
+    arguments.update(
+        retry=redis.retry.Retry(NoBackoff(), 0),
+        client_name=name,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=1.0,
+        max_connections=1,
+    )
+    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **arguments))
 
 
 class Health:
@@ -197,19 +318,24 @@ class SideLink:
                 raise reply
         return replies
 
+    async def ask_for_advice(self, commands: Sequence[Command]) -> list[Any]:
+        """Run plain commands that work does not need: one that is not permitted has its error for a reply."""
+        return await self._answered(commands, may_be_refused=True)
+
     async def lengths(self, names: Sequence[str]) -> list[int]:
         """Return the lengths of lists; a key that is no list holds no task."""
         replies = await self._answered([("LLEN", name) for name in names])
         return [0 if isinstance(reply, BaseException) else int(reply) for reply in replies]
 
-    async def _answered(self, commands: Sequence[Command]) -> list[Any]:
+    async def _answered(self, commands: Sequence[Command], *, may_be_refused: bool = False) -> list[Any]:
         backoff = Backoff()
         while True:
             try:
                 async with self.lock:
                     replies = await self.link.call(commands)
                 for reply in replies:
-                    if isinstance(reply, BaseException):
+                    is_refused = may_be_refused and isinstance(reply, NoPermissionError)
+                    if isinstance(reply, BaseException) and not is_refused:
                         raise_if_unavailable(reply)
                 self._health.up()
                 return replies
@@ -246,7 +372,8 @@ def raise_if_unavailable(error: BaseException) -> None:
             NoPermissionError,
         ),
     ) or str(error).startswith(_NOT_NOW):
-        raise QueueUnavailable(_in_words(error)) from None
+        advice = "; docs/redis.md has what it needs" if isinstance(error, NoPermissionError) else ""
+        raise QueueUnavailable(_in_words(error) + advice) from None
 
 
 def _in_words(error: BaseException) -> str:

@@ -92,6 +92,9 @@ class Queue(Protocol):
     async def ask(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Run plain commands until they are answered. Raises ResponseError for what waiting does not mend."""
 
+    async def ask_for_advice(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Run plain commands that work does not need; one that is refused has its error for a reply."""
+
     async def lengths(self) -> dict[str, int]:
         """Return each level's length by label, and ``leased``, ``delayed`` and ``dead``."""
 

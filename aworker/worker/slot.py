@@ -15,6 +15,7 @@ from aworker.errors import AworkerError, TaskInvalid, UnknownTaskType
 from aworker.execution.executor import Executor, Run
 from aworker.execution.registry import Registry
 from aworker.lease import Lease
+from aworker.logs import one_line
 from aworker.metrics import counters
 from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.queues.hand.cancel import CANCELLED_TEXT, CANCELLED_TYPE
@@ -100,7 +101,7 @@ class Slot:
             return
         run = Run(task, lease, handler, scope)
         self._runs[lease.lease_id] = run
-        logger.info(_line(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue"))
+        logger.info(one_line(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue"))
         self._queue.started(lease, task)
         started_at = time.monotonic()
 
@@ -143,7 +144,7 @@ class Slot:
         def written(done: bool, _: Outcome) -> None:
             counters["rejected"] += 1
             logger.warning(
-                _line(
+                one_line(
                     f"Rejected a payload of {len(lease.payload)} bytes from {lease.label} queue into the dead letters"
                     f"{'' if done else ' (lease lost)'}: {error}"
                 )
@@ -155,7 +156,9 @@ class Slot:
         def written(done: bool, _: Outcome) -> None:
             counters["duplicate"] += 1
             logger.warning(
-                _line(f"Dropped {task.task_type} task {task.task_id} from {lease.label} queue as a duplicate: {reason}")
+                one_line(
+                    f"Dropped {task.task_type} task {task.task_id} from {lease.label} queue as a duplicate: {reason}"
+                )
             )
 
         self._queue.settle(lease, Duplicate(reason), 0.0, written)
@@ -166,24 +169,19 @@ def _log_end(lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, done:
     if not done:
         counters["lost"] += 1
         logger.warning(
-            _line(f"Dropped the outcome of {what}: its lease {lease.lease_id} is lost, another worker owns it")
+            one_line(f"Dropped the outcome of {what}: its lease {lease.lease_id} is lost, another worker owns it")
         )
     elif isinstance(outcome, Completed):
         counters["completed"] += 1
-        logger.info(_line(f"Completed {what} from {lease.label} queue in {elapsed_s:.1f}s"))
+        logger.info(one_line(f"Completed {what} from {lease.label} queue in {elapsed_s:.1f}s"))
     elif isinstance(outcome, (Failed, Rejected)):
         counters["failed"] += 1
-        logger.error(_line(f"Failed {what} from {lease.label} queue after {elapsed_s:.1f}s: {outcome.error}"))
+        logger.error(one_line(f"Failed {what} from {lease.label} queue after {elapsed_s:.1f}s: {outcome.error}"))
     elif isinstance(outcome, Retried):
         counters["retried"] += 1
-        logger.warning(_line(f"Retrying {what} in {outcome.delay_s:.1f}s, delivery {lease.delivery}: {outcome.reason}"))
+        logger.warning(
+            one_line(f"Retrying {what} in {outcome.delay_s:.1f}s, delivery {lease.delivery}: {outcome.reason}")
+        )
     elif isinstance(outcome, Returned):
         counters["returned"] += 1
-        logger.warning(_line(f"Returned {what} to {lease.label} queue, delivery {lease.delivery}: {outcome.reason}"))
-
-
-def _line(text: str) -> str:
-    # Ids, types and errors are other people's text: a line break in one must not look like a line of the log.
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+        logger.warning(one_line(f"Returned {what} to {lease.label} queue, delivery {lease.delivery}: {outcome.reason}"))

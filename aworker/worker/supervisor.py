@@ -315,8 +315,7 @@ def _pool_settings(config: Config, preload: tuple[str, ...]) -> PoolSettings:
 
 
 async def _check_server(queue: Queue, config: Config) -> None:
-    (info,) = await queue.ask([("INFO",)])
-    fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    fields = await _look_at_server(queue)
     # Redis says redis_mode:cluster as well, Valkey does not.
     if fields.get("cluster_enabled") == "1":
         raise ConfigError(
@@ -337,7 +336,26 @@ async def _check_server(queue: Queue, config: Config) -> None:
         )
 
 
+async def _look_at_server(queue: Queue) -> dict[str, str]:
+    info, hello = await queue.ask_for_advice([("INFO",), ("HELLO",)])
+    if isinstance(info, bytes):
+        return dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
+    logger.info(f"Redis at {queue.health.address} withholds INFO: whether it evicts keys when full is not known")
+    if not isinstance(hello, list):
+        return {"redis_version": "9.0"}  # nothing is known: the scripts tell
+    fields = dict(zip(hello[::2], hello[1::2], strict=False))
+    is_cluster = fields.get(b"mode") == b"cluster"
+    return {
+        "redis_version": fields.get(b"version", b"9.0").decode(),
+        "cluster_enabled": "1" if is_cluster else "0",
+    }
+
+
 def _log_record(record: LogRecord) -> None:
     fields = {name: value for name, value in (("task_id", record.task_id), ("task_type", record.task_type)) if value}
     of_task = f"[{record.task_type} task {record.task_id}] " if record.task_id else ""
-    logger.bind(**fields, pid=record.pid).log(record.level, "{}{}", of_task, record.message)
+    bound = logger.bind(**fields, pid=record.pid)
+    try:
+        bound.log(record.level, "{}{}", of_task, record.message)
+    except ValueError:  # a level that was made in the child
+        bound.info("{}{}: {}", of_task, record.level, record.message)

@@ -85,7 +85,7 @@ def test_results_and_dead_letters_of_a_worker(here: Here, tmp_path: Path, redis_
 
     assert requeued.stdout == "1\n"
     assert client.llen("strategy_queue") == 1
-    assert again.returncode == 1
+    assert again.returncode == 3
     assert "must be a dead letter's" in again.stderr
 
 
@@ -166,7 +166,7 @@ def test_a_list_that_is_none_is_told_as_the_servers_refusal(here: Here, redis_ur
 
     ended = here("stats", "--redis-url", redis_url)
 
-    assert ended.returncode == 1
+    assert ended.returncode == 69
     assert len(ended.stderr.splitlines()) == 1
     assert "must carry out the command, refused it (" in ended.stderr
     assert "LLEN strategy_queue" in ended.stderr
@@ -178,8 +178,8 @@ def test_a_list_that_is_none_is_told_as_the_servers_refusal(here: Here, redis_ur
     [
         ("strategy", "list"),
         ("alerts",),
-        ("enqueue", "echo"),
-        ("enqueue", "echo", "--wait", "5"),
+        ("enqueue", "alert"),
+        ("enqueue", "alert", "--wait", "5"),
         ("result", "x"),
         ("result", "x", "--wait", "5"),
         ("stats",),
@@ -190,14 +190,14 @@ def test_a_list_that_is_none_is_told_as_the_servers_refusal(here: Here, redis_ur
     ],
     ids=" ".join,
 )
-def test_redis_away_is_one_line_and_1(here: Here, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_redis_away_is_one_line_and_69(here: Here, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}/0"
 
         ended = here(*arguments, "--redis-url", f"redis://:hidden@{address}")
 
-    assert ended.returncode == 1
+    assert ended.returncode == 69
     assert len(ended.stderr.splitlines()) == 1
     assert f"Redis at {address} must answer, did not" in ended.stderr
     assert "hidden" not in ended.stdout + ended.stderr

@@ -91,7 +91,9 @@ def test_in_a_terminal_the_bar_and_the_log_lines_do_not_tear_each_other(tmp_path
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
     logged = [line for line in re.split(r"[\r\n]+", plain) if "the echo logs" in line]
     assert len(logged) == 60
-    assert all(re.fullmatch(r"\d{4}-\S+ \S+ INFO     the echo logs \d+", line) for line in logged), logged
+    assert all(re.fullmatch(r"\d{4}-\S+ \S+ INFO     \[echo task \S+\] the echo logs \d+", line) for line in logged), (
+        logged
+    )
 
 
 def on_a_terminal(*arguments: object, cwd: Path) -> str:

@@ -218,7 +218,7 @@ def test_the_embedded_server_keeps_its_data_and_is_stopped_last(tmp_path: Path, 
         assert worker.ends() == 0
     assert not listens(port)
     again = aworker("result", "kept", "--redis-url", f"redis://127.0.0.1:{port}/0", cwd=tmp_path)
-    assert again.returncode == 1, "the server is gone"
+    assert again.returncode == 69, "the server is gone"
     with running("run", "--embedded", "--data-dir", data, cwd=tmp_path) as worker:
         worker.logs(READY)
         with redis.Redis(port=port_of(worker.stderr), decode_responses=True) as client:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import anyio
 
-from aworker import Context, RequestDeclined, handler
+from aworker import Context, RequestDeclined, Retry, handler
 
 
 @handler("echo")
@@ -41,3 +42,15 @@ async def hold(args: dict[str, Any], context: Context) -> dict[str, Any]:
     while not await until.exists():  # noqa: ASYNC110 - the file comes from another process
         await anyio.sleep(0.02)
     return {"held": True}
+
+
+@handler("in_child")
+def in_child(args: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Run whole in a child."""
+    return {"pid": os.getpid()}
+
+
+@handler("later")
+async def later(args: dict[str, Any], context: Context) -> dict[str, Any] | Retry:
+    """Ask to be run again, once."""
+    return Retry(0.05, "not yet") if context.delivery == 1 else {"delivery": context.delivery}

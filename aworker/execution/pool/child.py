@@ -23,6 +23,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -49,6 +50,7 @@ from aworker.execution.pool.output import Allowance
 from aworker.execution.pool.surroundings import Surroundings, adopt_orphans
 from aworker.execution.registry import Handler
 from aworker.execution.retry import Retry
+from aworker.logs import level_of, message_of
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -282,7 +284,10 @@ class _LogHandler(logging.Handler):
         self._child = child
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._child.log(record.levelname, self.format(record))
+        text = message_of(record)
+        if record.exc_info and record.exc_info[0] is not None:
+            text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+        self._child.log(level_of(record), text)
 
 
 def _take_logs(child: _Child, log_level: str) -> None:
@@ -291,4 +296,8 @@ def _take_logs(child: _Child, log_level: str) -> None:
 
     logger.remove()
     logger.add(send, level=log_level, format="{message}", backtrace=False, diagnose=False)
-    logging.getLogger().addHandler(_LogHandler(child))
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    root.addHandler(_LogHandler(child))
+    # The standard library has neither TRACE nor SUCCESS.
+    root.setLevel({"TRACE": 5, "SUCCESS": 25}.get(log_level, log_level))

@@ -163,6 +163,10 @@ class LeasedQueue:
         """
         return await self._side.ask(commands)
 
+    async def ask_for_advice(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Run plain commands that work does not need; one that is refused has its error for a reply."""
+        return await self._side.ask_for_advice(commands)
+
     async def reclaim(self) -> int:
         """Put back the tasks of one worker whose lease deadline has passed; how many there were.
 

@@ -160,6 +160,10 @@ class PlainQueue:
         """Run plain commands on the side connection until they are answered."""
         return await self._side.ask(commands)
 
+    async def ask_for_advice(self, commands: list[Command]) -> list[Any]:
+        """Run plain commands that work does not need; one that is refused has its error for a reply."""
+        return await self._side.ask_for_advice(commands)
+
     async def lengths(self) -> dict[str, int]:
         """Return each level's length by label, and ``leased``, ``delayed`` and ``dead``."""
         levels = self._live.value.queues

@@ -6,15 +6,13 @@ import time
 from typing import Any
 
 import msgspec
-import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
-from redis.retry import Retry
 
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
 from aworker.keys import HEARTBEAT_CHANNEL, HEARTBEAT_PREFIX, HEARTBEAT_TTL_S, Keys
 from aworker.queues import scripts
+from aworker.queues.connection import connect_synchronously
 
 
 class Renewal(msgspec.Struct, frozen=True):
@@ -44,15 +42,8 @@ class Renewer:
         self._live = live
         self._worker_id = worker_id
         self._keys = Keys(config.redis.key_prefix)
-        self._client: Any = redis.Redis.from_url(
-            config.redis.url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=1.5,
-            socket_connect_timeout=1.0,
-            protocol=2,
-            client_name=f"aworker-heartbeat-{worker_id}",
-            single_connection_client=False,
-            max_connections=1,
+        self._client: Any = connect_synchronously(
+            config.redis.url, name=f"aworker-heartbeat-{worker_id}", timeout_s=1.5
         )
         self._connects = 0
         self._is_cut = True

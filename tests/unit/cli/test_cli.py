@@ -16,9 +16,10 @@ from rich.console import Console
 from aworker.cli.chart import draw_curve
 from aworker.cli.check import in_force
 from aworker.cli.feed import read_feed
-from aworker.cli.options import configured, queue_named, redacted
+from aworker.cli.options import configured, redacted
 from aworker.cli.show import is_failure, plain, show_record
 from aworker.cli.tasks import parse_arguments
+from aworker.client.routing import level_named
 from aworker.config import Config, LlmConfig, RedisConfig
 from aworker.errors import ConfigError
 
@@ -109,12 +110,12 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 @pytest.mark.parametrize("name", ["priority", "strategy_queue_priority"])
 def test_a_queue_is_named_by_its_label_or_its_list(name: str) -> None:
-    assert queue_named(Config(), name) == "strategy_queue_priority"
+    assert level_named(Config(), name).name == "strategy_queue_priority"
 
 
 def test_an_unknown_queue_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"priority \(strategy_queue_priority\), normal \(strategy_queue\), was 'x'"):
-        queue_named(Config(), "x")
+        level_named(Config(), "x")
 
 
 def test_the_sample_feed_is_read() -> None:

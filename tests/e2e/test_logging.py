@@ -1,0 +1,59 @@
+"""Lines of handlers and of the libraries in them: time, level and task on each, in the loop and in a child alike."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.kit.commands import aworker
+
+MODULES = '["tests.kit.logging_handlers"]'
+EXPECTED = [
+    ("INFO", "asked https://example.org"),
+    ("WARNING", "two\\nlines\\x1b[2J"),
+    ("ERROR", "%d (its arguments do not fit: TypeError)"),
+    ("ERROR", "Textless (its arguments do not fit: RuntimeError)"),
+    ("INFO", "a level of its own"),
+    ("ERROR", "it failed"),
+    ("INFO", "by loguru"),
+    ("INFO", "by the context"),
+]
+
+
+@pytest.mark.parametrize("task_type", ["logs_in_loop", "logs_in_child"])
+def test_whatever_is_logged_is_one_line_with_its_task(tmp_path: Path, redis_url: str, task_type: str) -> None:
+    at = ("--redis-url", redis_url)
+    aworker("enqueue", task_type, "--task-id", "t1", *at, cwd=tmp_path, AWORKER_HANDLERS__MODULES=MODULES)
+
+    ran = aworker("run", "--burst", *at, cwd=tmp_path, AWORKER_HANDLERS__MODULES=MODULES)
+
+    assert ran.returncode == 0
+    pattern = rf"(?m)^\d{{4}}-\d\d-\d\d [\d:.]+ (\w+) +\[{task_type} task t1\] (.*)$"
+    lines = re.findall(pattern, ran.stderr)
+    assert [line for line in lines if line in EXPECTED] == EXPECTED
+    assert any(level == "WARNING" and "UserWarning: out of date" in text for level, text in lines)
+    assert "ValueError: what went wrong" in ran.stderr
+    assert "not at this level" not in ran.stderr
+    if task_type == "logs_in_loop":
+        assert {("INFO", "from a task of its own"), ("INFO", "from a thread")} <= set(lines)
+        # The loop tells of a forgotten task whenever it finds it: that line must not name a task that it is not of.
+        assert re.search(r"(?m)ERROR +Task exception was never retrieved", ran.stderr)
+    else:
+        assert ("INFO", "ODD: a level of loguru's") in lines
+
+
+def test_in_json_each_line_is_an_object_with_the_task(tmp_path: Path, redis_url: str) -> None:
+    more = {"AWORKER_HANDLERS__MODULES": MODULES, "AWORKER_LOGGING__FORMAT": "json"}
+    aworker("enqueue", "logs_in_loop", "--task-id", "t1", "--redis-url", redis_url, cwd=tmp_path, **more)
+
+    ran = aworker("run", "--burst", "--redis-url", redis_url, cwd=tmp_path, **more)
+
+    lines = [json.loads(line) for line in ran.stderr.splitlines()]
+    (asked,) = (line for line in lines if line["message"].endswith("asked https://example.org"))
+    assert (asked["level"], asked["task_id"], asked["task_type"]) == ("INFO", "t1", "logs_in_loop")
+    assert asked["logger"] == "some.library"
+    (failed,) = (line for line in lines if line["message"].endswith("it failed"))
+    assert "ValueError: what went wrong" in failed["exception"]
