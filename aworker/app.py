@@ -9,6 +9,7 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,6 +68,18 @@ def _add_trading(registry: Registry, config: Config, closing: AsyncExitStack | N
     ).register(registry)
 
 
+def settings_of_nothing(config: Config, registry: Registry) -> list[str]:
+    """Return a warning for each ``[tasks.TYPE]`` that no handler is for."""
+    known = sorted(handler.task_type for handler in registry)
+    warnings = []
+    for task_type in config.tasks:
+        if registry.get(task_type) is None:
+            near = get_close_matches(task_type, known, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+            warnings.append(f"tasks.{task_type} must be a task type with a handler, has none; {meant}")
+    return warnings
+
+
 def _look_for_bars(path: str) -> None:
     # No error: they may be imported while the worker runs.
     if path and _has_trading() and next(Path(path).glob("*/*.parquet"), None) is None:
@@ -102,9 +115,12 @@ async def serve(
 
     _look_for_bars(live.value.market_data.path)
     async with AsyncExitStack() as closing:
+        registry = build_registry(live.value, closing)
+        for warning in settings_of_nothing(live.value, registry):
+            logger.warning(warning)
         supervisor = Supervisor(
             live,
-            build_registry(live.value, closing),
+            registry,
             preload=(*(TRADING_CHILD_MODULES if _has_trading() else ()), *live.value.handlers.modules),
             burst=burst,
             on_ready=is_ready.set,

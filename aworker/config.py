@@ -8,7 +8,7 @@ environment variable of ``[worker] slots`` is ``AWORKER_WORKER__SLOTS``, that of
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -233,23 +233,56 @@ def load_config(
     Raises ConfigError, naming the file or variable, the path, the rule and the value.
     """
     source, raw = _read_file(path)
-    _overlay_environment(raw, os.environ if environment is None else environment)
+    in_file = frozenset(_paths(raw))
+    given = _overlay_environment(raw, os.environ if environment is None else environment)
     for section, fields in (flags or {}).items():
         raw.setdefault(section, {}).update(fields)
+        given.update({f"{section}.{field}": _flag(section, field) for field in fields})
+
+    def blame(path: str, rule: str = "") -> str:
+        return _blamed(path, rule, given, in_file) or source
+
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error, raw)}") from None
+        path_, text = _explain(error, raw)
+        raise ConfigError(f"{blame(path_)}: {text}") from None
     for path_, rule, value, advice in _broken_rules(config):
-        raise ConfigError(f"{source}: {path_} must be {rule}, was {value!r}; {advice}")
+        raise ConfigError(f"{blame(path_, rule)}: {path_} must be {rule}, was {value!r}; {advice}")
     return config
 
 
+def configuration_file(path: Path | None) -> Path | None:
+    """Return the file that `load_config` reads: the one given, else the default one, else none."""
+    return path if path is not None else DEFAULT_PATH if DEFAULT_PATH.is_file() else None
+
+
+def _flag(section: str, field: str) -> str:
+    return {"redis.url": "--redis-url", "logging.level": "--log-level"}.get(f"{section}.{field}", f"--{field}")
+
+
+def _paths(table: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for name, value in table.items():
+        yield before + name
+        if isinstance(value, dict):
+            yield from _paths(value, f"{before}{name}.")
+
+
+def _blamed(path: str, rule: str, given: Mapping[str, str], in_file: frozenset[str]) -> str | None:
+    # The variable or flag that a wrong value came by; None where the file, or nothing, gave it.
+    for place, name in reversed(given.items()):
+        if path == place or path.startswith(f"{place}."):
+            return name
+    named_in_rule = [name for place, name in given.items() if place.rpartition(".")[2] in rule.split()]
+    if named_in_rule or path in in_file:
+        return ", ".join(named_in_rule) or None
+    return next((name for place, name in given.items() if place.startswith(f"{path}.")), None)
+
+
 def _read_file(path: Path | None) -> tuple[str, dict[str, Any]]:
+    path = configuration_file(path)
     if path is None:
-        if not DEFAULT_PATH.is_file():
-            return "configuration", {}
-        path = DEFAULT_PATH
+        return "configuration", {}
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -261,7 +294,8 @@ def _read_file(path: Path | None) -> tuple[str, dict[str, Any]]:
     return str(path), raw
 
 
-def _overlay_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
+def _overlay_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    given: dict[str, str] = {}
     for variable, text in environment.items():
         if not variable.startswith(ENVIRONMENT_PREFIX) or "__" not in variable:
             continue
@@ -272,6 +306,8 @@ def _overlay_environment(raw: dict[str, Any], environment: Mapping[str, str]) ->
             if not isinstance(table, dict):
                 raise ConfigError(f"{variable} must name a table's field, but {name} is a list; set it in the file")
         table[field] = _as_toml(text, is_text=_is_text_field(tables, field))
+        given[".".join((*tables, field))] = variable
+    return given
 
 
 def _is_text_field(tables: list[str], field: str) -> bool:
@@ -289,14 +325,14 @@ def _as_toml(text: str, *, is_text: bool) -> Any:
         return text
 
 
-def _explain(error: msgspec.ValidationError, raw: dict[str, Any]) -> str:
+def _explain(error: msgspec.ValidationError, raw: dict[str, Any]) -> tuple[str, str]:
     message, _, path = str(error).partition(" - at `$")
     path = path.rstrip("`").lstrip(".")
     path = path.replace("[...]", "")
     if message.startswith("Object contains unknown field"):
         name = message.split("`")[1]
         where = f"{path}.{name}" if path else name
-        return f"{where} must be a known field, is unknown; check its spelling or take it out"
+        return where, f"{where} must be a known field, is unknown; check its spelling or take it out"
     value: Any = raw
     for name in path.replace("[", ".").replace("]", "").split("."):
         if isinstance(value, list) and name.isdigit():
@@ -307,7 +343,7 @@ def _explain(error: msgspec.ValidationError, raw: dict[str, Any]) -> str:
         message = f"one of {_values_allowed(path.rpartition('.')[2])}"
     rule = message.replace("Expected ", "").replace(", got", ", is")
     shown = "***" if path.endswith("url") else repr(value)
-    return f"{path or 'the file'} must be {rule}, was {shown}; correct it"
+    return path, f"{path or 'the file'} must be {rule}, was {shown}; correct it"
 
 
 def _values_allowed(field: str) -> str:

@@ -36,7 +36,10 @@ def backtest(
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
-    """Trade a strategy on past bars, here and now, and show how it went."""
+    """Trade a strategy on past bars and show how it went.
+
+    Here and now, without a queue.
+    """
     settings = configured(
         config,
         redis_url,

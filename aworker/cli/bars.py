@@ -35,7 +35,10 @@ def import_bars(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Check the bars of a file and store them: all of the file's symbols, or, when one is wrong, none."""
+    """Check the bars of a file and store them, all or none.
+
+    When one of the file's symbols is wrong nothing is stored.
+    """
     store = _store(config, path)
     from aworker.cli.show import open_console, plain, print_json
     from aworker.trading.bars.importing import import_bars as bring_in

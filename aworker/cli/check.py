@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 def check(config: ConfigOption = None, as_json: JsonOption = False, redis_url: RedisUrlOption = None) -> None:
     """Check the configuration, show what is in force, ask Redis. Exit code 2: wrong, 69: Redis does not answer."""
     settings = configured(config, redis_url)
-    from aworker.app import build_registry
+    from aworker.app import build_registry, settings_of_nothing
+    from aworker.config import DEFAULT_PATH, configuration_file
     from aworker.queues.connection import address_of
 
-    task_types = sorted(handler.task_type for handler in build_registry(settings))
+    file = configuration_file(config)
+    registry = build_registry(settings)
+    task_types = sorted(handler.task_type for handler in registry)
     server: dict[str, Any] = {"address": address_of(settings.redis.url), "answers": False}
     failure: QueueUnavailable | None = None
     try:
@@ -31,9 +35,19 @@ def check(config: ConfigOption = None, as_json: JsonOption = False, redis_url: R
     if as_json:
         from aworker.cli.show import print_json
 
-        print_json({"config": in_force(settings), "task_types": task_types, "redis": server})
+        print_json(
+            {
+                "file": None if file is None else str(file),
+                "config": in_force(settings),
+                "task_types": task_types,
+                "redis": server,
+            }
+        )
     else:
+        print(f"# {file}" if file is not None else f"# no file: {DEFAULT_PATH} is not there, and --config names none")
         _show(in_force(settings), task_types, server)
+    for warning in settings_of_nothing(settings, registry):
+        print(f"aworker: {warning}", file=sys.stderr)
     if failure is not None:
         if as_json:
             raise typer.Exit(69)

@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 UNKNOWN = 3
 
 program = typer.Typer(
-    help="Dead letters: payloads that could not become a task, and tasks that gave up.",
+    help="Dead letters: what became no task, and tasks that gave up.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

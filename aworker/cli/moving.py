@@ -38,7 +38,10 @@ def demote(
 def pause(
     what: WhatArgument, as_json: JsonOption = False, config: ConfigOption = None, redis_url: RedisUrlOption = None
 ) -> None:
-    """Start no task of a level or of a type on any worker until it is resumed; what runs goes on."""
+    """Start no task of a level or type until it is resumed.
+
+    On no worker; what runs goes on.
+    """
     _pause_or_resume(what, as_json, configured(config, redis_url), is_pause=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -42,11 +43,20 @@ def configured(path: Path | None, redis_url: str | None = None, **sections: dict
         name: {field: value for field, value in fields.items() if value is not None}
         for name, fields in sections.items()
     }
+    _look_beside(path)
     config = load_config(path, flags={name: fields for name, fields in given.items() if fields})
     connection_arguments(config.redis.url)
     if config.strategies.url:
         connection_arguments(config.strategies.url, "strategies.url")
     return config
+
+
+def _look_beside(path: Path | None) -> None:
+    # Handlers of one's own stand there; last, so that nothing in these folders hides an installed module.
+    for folder in (Path(), *([path.parent] if path is not None else [])):
+        place = str(folder.resolve())
+        if place not in sys.path:
+            sys.path.append(place)
 
 
 def asked_of_redis(

@@ -31,7 +31,10 @@ def peek(
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
-    """Show the tasks that wait, the next one first, and leave them where they are."""
+    """Show the tasks that wait, the next one first.
+
+    They stay where they are.
+    """
     settings = configured(config, redis_url)
     from aworker.client.routing import level_named
 
@@ -66,7 +69,10 @@ def clear(
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
-    """Remove every waiting task of a list and print how many there were."""
+    """Remove every waiting task of a list.
+
+    Prints how many there were.
+    """
     import sys
 
     settings = configured(config, redis_url)

@@ -36,7 +36,10 @@ def run(
     ] = None,
     log_level: Annotated[str | None, typer.Option("--log-level", help="TRACE, DEBUG, INFO, WARNING, ERROR ..")] = None,
 ) -> None:
-    """Run a worker until SIGTERM or Ctrl-C drains it; a second one does not wait for running tasks."""
+    """Run a worker until SIGTERM or Ctrl-C drains it.
+
+    A second one does not wait for running tasks.
+    """
     if embedded and redis_url is not None:
         raise typer.BadParameter("--embedded brings its own server; give it or --redis-url")
     if data_dir is not None and not embedded:

@@ -174,7 +174,10 @@ def edit(
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
-    """Store the next version of a strategy, as its owner would; what is not spoken of stays, except with JSON."""
+    """Store the next version of a strategy, as its owner would.
+
+    What is not spoken of stays, except with JSON.
+    """
     _check_one_text(file, prompt)
     settings = configured(config, redis_url)
     text = prompt or "" if file is None else read_text(file)
@@ -197,7 +200,10 @@ def edit(
 
 @program.command()
 def schema() -> None:
-    """Print the JSON schema of a strategy: what `create`, `edit` and `backtest` take as JSON."""
+    """Print the JSON schema of a strategy.
+
+    It is what `create`, `edit` and `backtest` take as JSON.
+    """
     from aworker.cli.show import print_json
     from aworker.trading.strategies.strategy import draft_schema
 

@@ -87,7 +87,10 @@ def cancel(
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
-    """Cancel a task: one that waits never starts, one that runs is stopped. Exit code 1: it has ended, 3: unknown."""
+    """Cancel a task.
+
+    One that waits never starts, one that runs is stopped. Exit code 1: it has ended, 3: unknown.
+    """
     settings = configured(config, redis_url)
     from aworker.queues.hand.cancel import cancel_task
 
