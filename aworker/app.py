@@ -5,14 +5,16 @@ Beside cli it is the only one to know trading.
 
 from __future__ import annotations
 
+import asyncio
 import gc
-import sys
-from collections.abc import Awaitable, Callable
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import anyio
 from loguru import logger
@@ -152,9 +154,8 @@ def run(
         await serve(LiveConfig(config), burst=burst, feed=feed, config_path=config_path, load=load)
 
     _collect_less_often()
-    use_uvloop = "uvloop" in sys.modules or _has_uvloop()
     try:
-        anyio.run(serve_it, backend_options={"use_uvloop": use_uvloop})
+        _run_to_its_end(serve_it)
     except BaseExceptionGroup as group:
         # Task groups wrap what they raise; a wrong configuration is to be told as one.
         wrong = _first(group)
@@ -162,6 +163,23 @@ def run(
             raise wrong from None
         raise
     return 0
+
+
+def _run_to_its_end(serve_it: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    # A task that a handler left in the loop may raise SystemExit there, or stop the loop: neither ends the worker, as
+    # it would under asyncio.run.
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        loop = runner.get_loop()
+        serving = loop.create_task(serve_it())
+        while True:
+            try:
+                return loop.run_until_complete(serving)
+            except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
+                is_a_persons = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                if serving.done() or (isinstance(error, KeyboardInterrupt) and is_a_persons):
+                    raise
+                what = f"raised {type(error).__name__} in" if not isinstance(error, RuntimeError) else "stopped"
+                logger.error(f"What a handler left running {what} the loop; the worker goes on")
 
 
 def _collect_less_often() -> None:
@@ -178,9 +196,9 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _has_uvloop() -> bool:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import_module("uvloop")
+        factory: Callable[[], asyncio.AbstractEventLoop] = import_module("uvloop").new_event_loop
     except ImportError:
-        return False
-    return True
+        return None
+    return factory
