@@ -268,9 +268,9 @@ def _paths(table: Mapping[str, Any], before: str = "") -> Iterator[str]:
             yield from _paths(value, f"{before}{name}.")
 
 
-def _blamed(path: str, rule: str, given: Mapping[str, str], in_file: frozenset[str]) -> str | None:
+def _blamed(path: str, rule: str, given: dict[str, str], in_file: frozenset[str]) -> str | None:
     # The variable or flag that a wrong value came by; None where the file, or nothing, gave it.
-    for place, name in reversed(given.items()):
+    for place, name in reversed(list(given.items())):
         if path == place or path.startswith(f"{place}."):
             return name
     named_in_rule = [name for place, name in given.items() if place.rpartition(".")[2] in rule.split()]
