@@ -4,6 +4,7 @@ The map, from the top (imports point down only):
 
     cli        argv -> call -> exit code
     app        composition root: config + handlers -> supervisor
+    web        metrics and health over HTTP
     worker     supervisor, slots and the side loops        trading    rules, strategies, backtests, screening, alerts
     client     what a producer imports
     queues     what speaks Redis for a worker              execution  handlers, executor, process pool

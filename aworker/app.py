@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from loguru import logger
@@ -24,6 +24,9 @@ from aworker.errors import ConfigError
 from aworker.execution.registry import Registry, declared
 from aworker.logs import configure_logs
 from aworker.worker.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from aworker.web.server import Listener
 
 TRADING_CHILD_MODULES = ("aworker.trading.backtest.backtest", "aworker.trading.screening", "aworker.trading.alerts")
 """What children import before the worker is ready: the heavy libraries come with it."""
@@ -132,8 +135,23 @@ async def serve(
         )
         async with anyio.create_task_group() as group:
             group.start_soon(feed_when_ready)
+            listener = _listener(live, supervisor)
+            if listener is not None:
+                group.start_soon(listener.serve)
             await supervisor.run()
+            if listener is not None:
+                listener.stop()
+                await anyio.sleep(0.2)  # uvicorn looks every tenth of a second
             group.cancel_scope.cancel()
+
+
+def _listener(live: LiveConfig, supervisor: Supervisor) -> Listener | None:
+    http = live.value.http
+    if not http.port:
+        return None
+    from aworker.web.server import Listener, application
+
+    return Listener(application(live, supervisor.state, lambda: supervisor.queue), http.host, http.port)
 
 
 def run(

@@ -109,6 +109,12 @@ class LoggingConfig(Section, frozen=True):
     """Path to append to; empty = stderr."""
 
 
+class HttpConfig(Section, frozen=True):
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
+    """0 = nothing listens."""
+
+
 class MarketDataConfig(Section, frozen=True):
     path: str = ""
     """Folder of parquet files; empty = the bundled data set."""
@@ -187,6 +193,7 @@ class Config(Section, frozen=True):
     dead_letters: DeadLettersConfig = DeadLettersConfig()
     monitor: MonitorConfig = MonitorConfig()
     logging: LoggingConfig = LoggingConfig()
+    http: HttpConfig = HttpConfig()
     market_data: MarketDataConfig = MarketDataConfig()
     backtest: BacktestConfig = BacktestConfig()
     strategies: StrategiesConfig = StrategiesConfig()

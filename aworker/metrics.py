@@ -1,6 +1,75 @@
-"""Counters of this process, by name: what the workers' stats show and a metrics endpoint would."""
+"""What this process has done, in plain numbers: counted where it happens, read when somebody asks.
 
+Invariant: every label is one of a bounded set: a registered task type or ``unknown``, a level's label, an outcome.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
 from collections import Counter
+
+BUCKETS_S = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0),
+)
+"""Upper bounds of durations, from a millisecond to an hour."""
 
 counters: Counter[str] = Counter()
 """Name to count since the process started."""
+
+
+class Histogram:
+    """Durations by bucket, their sum and their number."""
+
+    __slots__ = ("counts", "sum_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.sum_s = 0.0
+
+    def observe(self, duration_s: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(BUCKETS_S, duration_s)] += 1
+        self.sum_s += duration_s
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Return each upper bound as text, and how many durations were at most as long."""
+        total, rows = 0, []
+        for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), self.counts, strict=True):
+            total += count
+            rows.append((bound, float(total)))
+        return rows
+
+
+class Tally:
+    """Tasks of this process, by type and level."""
+
+    def __init__(self) -> None:
+        self.ended: Counter[tuple[str, str, str]] = Counter()
+        """(task type, level, outcome) to number."""
+        self.wait_s: dict[tuple[str, str], Histogram] = {}
+        """From ``created_at`` to the handler's start."""
+        self.run_s: dict[tuple[str, str], Histogram] = {}
+
+    def started(self, task_type: str, label: str, wait_s: float | None) -> None:
+        """Note that a handler starts; ``wait_s`` is None where the payload does not say when it was made."""
+        if wait_s is not None and wait_s >= 0:
+            self._of(self.wait_s, task_type, label).observe(wait_s)
+
+    def end(self, task_type: str, label: str, outcome: str, run_s: float | None = None) -> None:
+        """Note how a delivery ended; ``run_s`` is None where no handler ran."""
+        self.ended[task_type, label, outcome] += 1
+        if run_s is not None:
+            self._of(self.run_s, task_type, label).observe(run_s)
+
+    @staticmethod
+    def _of(table: dict[tuple[str, str], Histogram], task_type: str, label: str) -> Histogram:
+        key = task_type, label
+        found = table.get(key)
+        if found is None:
+            found = table[key] = Histogram()
+        return found
+
+
+tally = Tally()
+"""Of this process."""

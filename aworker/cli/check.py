@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured, redacted
-from aworker.errors import QueueUnavailable
+from aworker.errors import ConfigError, QueueUnavailable
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -16,9 +16,17 @@ if TYPE_CHECKING:
     from aworker.config import Config
 
 
-def check(config: ConfigOption = None, as_json: JsonOption = False, redis_url: RedisUrlOption = None) -> None:
+def check(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    redis_url: RedisUrlOption = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Ask this host's worker whether it can consume.")] = False,
+) -> None:
     """Check the configuration, show what is in force, ask Redis. Exit code 2: wrong, 69: Redis does not answer."""
     settings = configured(config, redis_url)
+    if ready:
+        _check_ready(settings, as_json)
+        return
     from aworker.app import build_registry, settings_of_nothing
     from aworker.config import DEFAULT_PATH, configuration_file
     from aworker.queues.connection import address_of
@@ -63,6 +71,39 @@ async def _version(client: redis.asyncio.Redis) -> str | None:
     except ResponseError:
         return None  # managed services withhold it, and nothing needs it
     return info.get("valkey_version") or info.get("redis_version")
+
+
+def _check_ready(settings: Config, as_json: bool) -> None:
+    """Ask the worker of this host; for containers without curl."""
+    import urllib.error
+    import urllib.request
+
+    import msgspec
+
+    http = settings.http
+    if not http.port:
+        raise ConfigError("http.port must be set to ask a worker whether it is ready, was 0; set one, such as 9464")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{http.port}/readyz"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            body = response.read()
+    except urllib.error.HTTPError as error:
+        body = error.read()
+    except OSError as error:
+        body = msgspec.json.encode({"ready": False, "reasons": [f"no worker answers at {url}: {error}"]})
+    try:
+        answer = msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        answer = {"ready": False, "reasons": [f"what answers at {url} is no worker"]}
+    if as_json:
+        from aworker.cli.show import print_json
+
+        print_json(answer)
+    else:
+        print("ready" if answer.get("ready") else "not ready: " + "; ".join(map(str, answer.get("reasons", []))))
+    if not answer.get("ready"):
+        raise typer.Exit(1)
 
 
 def in_force(config: Config) -> dict[str, Any]:

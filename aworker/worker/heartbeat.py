@@ -55,6 +55,7 @@ class Heartbeat:
         self._leased = queue.leases is not None
         self._started_at = time.monotonic()
         self._ticked_at = time.monotonic()
+        self._renewed_at = float("-inf")
         self._stop = threading.Event()
         self._poke = threading.Event()
         self._ready = False
@@ -79,6 +80,16 @@ class Heartbeat:
         """Note that the loop turns."""
         self._ticked_at = time.monotonic()
 
+    @property
+    def renewal_age_s(self) -> float:
+        """Seconds since Redis last took a renewal (without leases: a heartbeat)."""
+        return time.monotonic() - self._renewed_at
+
+    @property
+    def loop_lag_s(self) -> float:
+        """Seconds since the loop last turned, beyond the interval at which it is asked to."""
+        return max(0.0, time.monotonic() - self._ticked_at)
+
     def _run(self) -> None:
         renewed_at = time.monotonic()
         beat_at = float("-inf")
@@ -99,7 +110,7 @@ class Heartbeat:
                     self._tell(self._on_renewal, self._renewer.renew(text))
                 elif beats:
                     self._renewer.beat(text)
-                renewed_at = time.monotonic()
+                self._renewed_at = renewed_at = time.monotonic()
                 if beats:
                     beat_at = now
             except QueueUnavailable:

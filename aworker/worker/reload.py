@@ -39,6 +39,8 @@ class Reload:
         self._load = load
         self._apply = apply
         self._seen = self._stamp()
+        self.succeeded = self.failed = 0
+        """Reloads since the start."""
 
     async def look(self) -> None:
         """Reload when the file has changed since it was last looked at."""
@@ -58,12 +60,14 @@ class Reload:
                         f"{name} must stay as it is while the worker runs, was changed; restart the worker"
                     )
         except ConfigError as error:
+            self.failed += 1
             logger.error(f"The configuration was not reloaded: {error}")
             return
         if new == old:
             return
         self._live.value = new
         self._apply(old, new)
+        self.succeeded += 1
         logger.info("The configuration was reloaded")
 
     def _stamp(self) -> tuple[int, int, int] | None:

@@ -16,7 +16,7 @@ from aworker.execution.executor import Executor, Run
 from aworker.execution.registry import Registry
 from aworker.lease import Lease
 from aworker.logs import one_line
-from aworker.metrics import counters
+from aworker.metrics import counters, tally
 from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.queues.hand.cancel import CANCELLED_TEXT, CANCELLED_TYPE
 from aworker.queues.queue import Queue
@@ -103,6 +103,8 @@ class Slot:
         self._runs[lease.lease_id] = run
         logger.info(one_line(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue"))
         self._queue.started(lease, task)
+        created_at_s = task.created_at_s
+        tally.started(task.task_type, lease.label, None if created_at_s is None else now_s() - created_at_s)
         started_at = time.monotonic()
 
         def progress(stage: str, message: str, data: Any, fraction: float | None) -> None:
@@ -143,6 +145,7 @@ class Slot:
 
         def written(done: bool, _: Outcome) -> None:
             counters["rejected"] += 1
+            tally.end("unknown", lease.label, "rejected")
             logger.warning(
                 one_line(
                     f"Rejected a payload of {len(lease.payload)} bytes from {lease.label} queue into the dead letters"
@@ -155,6 +158,7 @@ class Slot:
     def _drop(self, lease: Lease, task: Task, reason: str) -> None:
         def written(done: bool, _: Outcome) -> None:
             counters["duplicate"] += 1
+            tally.end(task.task_type, lease.label, "duplicate")
             logger.warning(
                 one_line(
                     f"Dropped {task.task_type} task {task.task_id} from {lease.label} queue as a duplicate: {reason}"
@@ -164,8 +168,13 @@ class Slot:
         self._queue.settle(lease, Duplicate(reason), 0.0, written)
 
 
+_WORDS = {Completed: "completed", Failed: "failed", Rejected: "failed", Retried: "retried", Returned: "returned"}
+
+
 def _log_end(lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, done: bool) -> None:
     what = f"{task.task_type} task {task.task_id}"
+    word = "lost" if not done else _WORDS.get(type(outcome), "returned")
+    tally.end(task.task_type, lease.label, word, elapsed_s)
     if not done:
         counters["lost"] += 1
         logger.warning(

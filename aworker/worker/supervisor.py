@@ -40,6 +40,7 @@ from aworker.worker.periodic import every
 from aworker.worker.reaper import Reaper
 from aworker.worker.reload import LOOK_INTERVAL_S, Reload
 from aworker.worker.slot import CANCELLED, Slot
+from aworker.worker.state import WorkerState
 
 TICK_S = 0.25
 LOOK_TIMEOUT_S = 5.0
@@ -88,6 +89,7 @@ class Supervisor:
         self._start_slot: Callable[[], None] = lambda: None
         self._queue: Queue | None = None
         self._pool: Pool | None = None
+        self._heartbeat: Heartbeat | None = None
 
     async def run(self) -> None:
         """Serve until drained. Raises ConfigError when the server cannot be used."""
@@ -104,6 +106,33 @@ class Supervisor:
         if self._draining.is_set():
             self._hurry.set()
         self._draining.set()
+
+    def state(self) -> WorkerState:
+        """Say what this worker is doing."""
+        config, queue, heartbeat = self._live.value, self._queue, self._heartbeat
+        labels = [level.label for level in config.queues]
+        return WorkerState(
+            worker_id=self.worker_id,
+            delivery=config.worker.delivery,
+            redis=queue.health.address if queue else "",
+            is_started=heartbeat is not None,
+            is_draining=self._draining.is_set(),
+            is_up=queue is not None and queue.health.is_up is not False,
+            slots=config.worker.slots,
+            busy=len(self._runs),
+            reserved=dict(zip(labels, config.reserved_slots, strict=True)),
+            renewal_age_s=heartbeat.renewal_age_s if heartbeat else float("inf"),
+            loop_lag_s=heartbeat.loop_lag_s if heartbeat else 0.0,
+            round_trips=queue.round_trips if queue else 0,
+            reloads=self._reload.succeeded,
+            failed_reloads=self._reload.failed,
+            pool=self._pool.stats() if self._pool else None,
+        )
+
+    @property
+    def queue(self) -> Queue | None:
+        """The queues, while the worker serves."""
+        return self._queue
 
     async def _serve(self) -> None:
         config = self._live.value
@@ -140,6 +169,7 @@ class Supervisor:
                 on_cut=drop_connections,
             )
             heartbeat.start()
+            self._heartbeat = heartbeat
             try:
                 side.start_soon(every, lambda: TICK_S, heartbeat.tick)
                 monitor = Monitor(self._live, queue, self.worker_id)

@@ -1,0 +1,31 @@
+"""What a worker is doing at one moment, for those who watch it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aworker.execution.pool.parent import PoolStats
+
+
+class WorkerState(msgspec.Struct, frozen=True):
+    """Plain numbers, read from the loop without asking Redis."""
+
+    worker_id: str
+    delivery: str
+    redis: str
+    """The server's address, without user and password."""
+    is_started: bool
+    is_draining: bool
+    is_up: bool
+    """Whether the last command was answered."""
+    slots: int
+    busy: int
+    reserved: dict[str, int]
+    """In effect, by level."""
+    renewal_age_s: float
+    """Since Redis last took a renewal of the leases: what cannot be renewed cannot be claimed either."""
+    loop_lag_s: float
+    round_trips: int
+    reloads: int
+    failed_reloads: int
+    pool: PoolStats | None
