@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -45,7 +46,9 @@ def configured(path: Path | None, redis_url: str | None = None, **sections: dict
     }
     _look_beside(path)
     config = load_config(path, flags={name: fields for name, fields in given.items() if fields})
-    connection_arguments(config.redis.url)
+    variable = "AWORKER_REDIS__URL"
+    given_by = "--redis-url" if redis_url is not None else variable if variable in os.environ else "redis.url"
+    connection_arguments(config.redis.url, given_by)
     if config.strategies.url:
         connection_arguments(config.strategies.url, "strategies.url")
     return config

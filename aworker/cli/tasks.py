@@ -211,11 +211,16 @@ def _say_that_nobody_serves() -> None:
 def _read(config: Config, task_id: str, wait_s: float) -> dict[str, Any] | None:
     import anyio
 
-    from aworker.client.client import Client
+    from aworker.client.client import FINAL, Client
 
     async def read() -> dict[str, Any] | None:
         async with Client(config=config) as client:
             with anyio.fail_after(wait_s + ANSWER_TIMEOUT_S):
+                record = await client.result(task_id)
+                if wait_s <= 0 or (record is not None and record.get("status") in FINAL):
+                    return record
+                if await client.workers_listening() == 0:
+                    _say_that_nobody_serves()
                 return await client.result(task_id, wait_s=wait_s)
 
     return anyio.run(read)

@@ -102,9 +102,28 @@ def test_an_unknown_type_is_pushed_with_a_word_and_an_unknown_priority_is_not(
 
 
 def test_who_waits_without_a_worker_is_told_soon(here: Here, redis_url: str) -> None:
-    ended = here("enqueue", "alert", "--wait", 1.1, "--redis-url", redis_url)
+    pushed = here("enqueue", "alert", "--task-id", "a", "--wait", 1.1, "--redis-url", redis_url)
+    asked = here("result", "a", "--wait", 0.1, "--redis-url", redis_url)
 
-    assert (ended.returncode, ended.stderr.count("no worker serves now")) == (3, 1)
+    for ended in (pushed, asked):
+        assert (ended.returncode, ended.stderr.count("no worker serves now")) == (3, 1)
+
+
+def test_a_wrong_url_is_blamed_on_where_it_stands(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[redis]\nurl = 'http://h'\n", encoding="utf-8")
+
+    ended = [
+        here("stats", "--redis-url", "redis://h/abc"),
+        here("stats", AWORKER_REDIS__URL="redis://h/abc"),
+        here("stats", "--config", "mine.toml"),
+    ]
+
+    assert [each.returncode for each in ended] == [2, 2, 2]
+    assert [each.stderr.split(" must ")[0].removeprefix("aworker: ") for each in ended] == [
+        "--redis-url",
+        "AWORKER_REDIS__URL",
+        "redis.url",
+    ]
 
 
 def test_a_wrong_password_is_no_server_that_is_away(here: Here, redis_url: str) -> None:
