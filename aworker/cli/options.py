@@ -47,8 +47,8 @@ def configured(path: Path | None, redis_url: str | None = None, **sections: dict
     _look_beside(path)
     config = load_config(path, flags={name: fields for name, fields in given.items() if fields})
     variable = "AWORKER_REDIS__URL"
-    given_by = "--redis-url" if redis_url is not None else variable if variable in os.environ else "redis.url"
-    connection_arguments(config.redis.url, given_by)
+    given_by = "--redis-url: " if redis_url is not None else f"{variable}: " if variable in os.environ else ""
+    connection_arguments(config.redis.url, f"{given_by}redis.url")
     if config.strategies.url:
         connection_arguments(config.strategies.url, "strategies.url")
     return config

@@ -120,8 +120,8 @@ def test_a_wrong_url_is_blamed_on_where_it_stands(here: Here, tmp_path: Path) ->
 
     assert [each.returncode for each in ended] == [2, 2, 2]
     assert [each.stderr.split(" must ")[0].removeprefix("aworker: ") for each in ended] == [
-        "--redis-url",
-        "AWORKER_REDIS__URL",
+        "--redis-url: redis.url",
+        "AWORKER_REDIS__URL: redis.url",
         "redis.url",
     ]
 
