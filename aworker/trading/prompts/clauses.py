@@ -23,7 +23,7 @@ from aworker.trading.prompts.conditions import (
 from aworker.trading.prompts.hints import hint_for
 from aworker.trading.prompts.series import ARTICLES, AVERAGES, INDICATOR_PHRASES, Refused, SeriesReader
 from aworker.trading.prompts.templates import TEMPLATES, Template, crossover
-from aworker.trading.prompts.words import Cursor
+from aworker.trading.prompts.words import Cursor, phrases
 from aworker.trading.rules import INDICATORS
 from aworker.trading.strategies.strategy import MAX_NAME_CHARACTERS, TIMEFRAMES, Risk, Rules, source_text
 
@@ -34,48 +34,13 @@ MAX_LEADS = 12
 MAX_CLAUSES = 50
 
 _LEADS = [
-    "and",
-    "then",
-    "and",
-    "also",
-    "with",
-    "using",
-    "use",
-    "set",
-    "add",
-    "apply",
-    "include",
-    "have",
-    "has",
-    "please",
-    "i",
-    "i'd",
-    "like",
-    "want",
-    "need",
-    "would",
-    "to",
-    "a",
-    "an",
-    "the",
-    "my",
-    "we",
-    "should",
-    "it",
-    "you",
-    "can",
-    "could",
-    "that",
-    "which",
-    "plus",
-    "strategy",
-    "strategy :",
-    "rules",
-    "rules :",
-    "this",
-    "system",
-    "will",
-    "must",
+    *phrases(
+        """
+    and, then, and, also, with, using, use, set, add, apply, include, have, has, please, i, i'd, like, want, need,
+    would, to, a, an, the, my, we, should, it, you, can, could, that, which, plus, strategy, strategy :, rules, rules
+    :, this, system, will, must
+    """
+    )
 ]
 
 # Capitals that are no symbol: words, indicators, markets, kinds of security, currencies.
@@ -88,196 +53,45 @@ _SYMBOL_NAMES = frozenset(_NO_SYMBOLS) | {
 }
 _SHOUTED_NAMES = _SYMBOL_NAMES | frozenset(
     [
-        "above",
-        "after",
-        "all",
-        "alert",
-        "at",
-        "average",
-        "band",
-        "below",
-        "between",
-        "bollinger",
-        "bars",
-        "break",
-        "breaks",
-        "breakout",
-        "buy",
-        "by",
-        "close",
-        "cross",
-        "crosses",
-        "daily",
-        "day",
-        "days",
-        "drop",
-        "drops",
-        "enter",
-        "exceeds",
-        "exit",
-        "fall",
-        "falls",
-        "for",
-        "from",
-        "gain",
-        "golden",
-        "high",
-        "hold",
-        "hour",
-        "hourly",
-        "if",
-        "in",
-        "is",
-        "it",
-        "limit",
-        "long",
-        "loss",
-        "low",
-        "max",
-        "minute",
-        "momentum",
-        "month",
-        "moving",
-        "on",
-        "only",
-        "open",
-        "over",
-        "percent",
-        "period",
-        "position",
-        "price",
-        "profit",
-        "rank",
-        "reversion",
-        "rises",
-        "sell",
-        "set",
-        "signal",
-        "stock",
-        "stocks",
-        "stop",
-        "strategy",
-        "symbols",
-        "target",
-        "take",
-        "than",
-        "the",
-        "then",
-        "timeframe",
-        "times",
-        "to",
-        "trade",
-        "trailing",
-        "twice",
-        "under",
-        "up",
-        "use",
-        "volume",
-        "week",
-        "weekly",
-        "when",
-        "where",
-        "with",
-        "year",
+        *phrases(
+            """
+        above, after, all, alert, at, average, band, below, between, bollinger, bars, break, breaks, breakout, buy,
+        by, close, cross, crosses, daily, day, days, drop, drops, enter, exceeds, exit, fall, falls, for, from, gain,
+        golden, high, hold, hour, hourly, if, in, is, it, limit, long, loss, low, max, minute, momentum, month,
+        moving, on, only, open, over, percent, period, position, price, profit, rank, reversion, rises, sell, set,
+        signal, stock, stocks, stop, strategy, symbols, target, take, than, the, then, timeframe, times, to, trade,
+        trailing, twice, under, up, use, volume, week, weekly, when, where, with, year
+        """
+        )
     ]
 )
 
-_BUY = (
-    "entry",
-    "buy",
-    "buys",
-    "buying",
-    "enter",
-    "enters",
-    "go long",
-    "goes long",
-    "long",
-    "purchase",
-    "purchases",
-    "open a position",
-    "open a long position",
-    "open position",
-    "alert",
-    "alert me",
-    "alerts me",
-    "notify me",
-    "tell me",
-    "find",
-    "finds",
-    "screen for",
-    "scan for",
-    "look for",
-    "looks for",
+_BUY = phrases(
+    """
+    entry, buy, buys, buying, enter, enters, go long, goes long, long, purchase, purchases, open a position, open a
+    long position, open position, alert, alert me, alerts me, notify me, tell me, find, finds, screen for, scan for,
+    look for, looks for
+    """
 )
-_SELL = (
-    "sell",
-    "sells",
-    "selling",
-    "exit",
-    "exits",
-    "exiting",
-    "close position",
-    "close positions",
-    "close the position",
-    "close the trade",
-    "close it",
-    "close out",
-    "get out",
-    "gets out",
-    "liquidate",
-    "hold until",
-    "hold it until",
-    "hold them until",
+_SELL = phrases(
+    """
+    sell, sells, selling, exit, exits, exiting, close position, close positions, close the position, close the trade,
+    close it, close out, get out, gets out, liquidate, hold until, hold it until, hold them until
+    """
 )
 _DIPS = ("the dip", "the dips", "dips", "a dip", "dip")
-_HELD = (
-    "stocks",
-    "stock",
-    "shares",
-    "symbols",
-    "companies",
-    "tickers",
-    "a position",
-    "the position",
-    "position",
-    "positions",
-    "the trade",
-    "trades",
-    "it",
-    "them",
-    "a stock",
-    "the stock",
-    "securities",
-    "all stocks",
-    "all symbols",
-    "any stock",
-    "any symbol",
-    "every stock",
-    "every symbol",
-    "a symbol",
-    "everything",
+_HELD = phrases(
+    """
+    stocks, stock, shares, symbols, companies, tickers, a position, the position, position, positions, the trade,
+    trades, it, them, a stock, the stock, securities, all stocks, all symbols, any stock, any symbol, every stock,
+    every symbol, a symbol, everything
+    """
 )
-_WHEN = (
-    "when",
-    "whenever",
-    "if",
-    "once",
-    "where",
-    "whose",
-    "with",
-    "that have",
-    "that are",
-    "having",
-    "on",
-    "after",
-    "as soon as",
-    "while",
-    "each time",
-    "every time",
-    "that is",
-    "that",
-    "at",
-    ":",
+_WHEN = phrases(
+    """
+    when, whenever, if, once, where, whose, with, that have, that are, having, on, after, as soon as, while, each
+    time, every time, that is, that, at, :
+    """
 )
 STOPS = ("stop loss", "stop losses", "stoploss", "stop", "sl", "max loss", "maximum loss", "hard stop", "stop out")
 TRAILS = (
@@ -289,134 +103,51 @@ TRAILS = (
     "trail stop",
     "trail",
 )
-TARGETS = (
-    "take profit",
-    "take profits",
-    "takeprofit",
-    "profit target",
-    "price target",
-    "target profit",
-    "target",
-    "tp",
-    "profit",
-    "take gains",
+TARGETS = phrases(
+    """
+    take profit, take profits, takeprofit, profit target, price target, target profit, target, tp, profit, take gains
+    """
 )
-HOLDS = (
-    "hold",
-    "holds",
-    "holding",
-    "hold positions",
-    "hold each position",
-    "hold it",
-    "hold them",
-    "keep positions",
-    "holding period",
-    "max holding period",
-    "maximum holding period",
-    "max holding time",
-    "maximum holding time",
-    "max hold",
-    "time limit",
-    "time stop",
-    "max bars",
+HOLDS = phrases(
+    """
+    hold, holds, holding, hold positions, hold each position, hold it, hold them, keep positions, holding period, max
+    holding period, maximum holding period, max holding time, maximum holding time, max hold, time limit, time stop,
+    max bars
+    """
 )
-_AT_MOST = (
-    "for",
-    "at most",
-    "up to",
-    "no more than",
-    "no longer than",
-    "not longer than",
-    "not more than",
-    "a maximum of",
-    "maximum of",
-    "max",
-    "maximum",
-    "of",
-    "is",
-    "to",
-    ":",
-    "=",
+_AT_MOST = phrases(
+    """
+    for, at most, up to, no more than, no longer than, not longer than, not more than, a maximum of, maximum of, max,
+    maximum, of, is, to, :, =
+    """
 )
 _OF = ("of", "at", "to", "is", "set", "set at", "set to", ":", "=", "a", "when up", "when down", "around")
-_SYMBOL_INTRO = (
-    "only trade",
-    "trade only",
-    "trades only",
-    "only trades",
-    "only on",
-    "on only",
-    "only for",
-    "only use",
-    "just trade",
-    "trade",
-    "trades",
-    "trading",
-    "only",
-    "just",
-    "on",
-    "for",
-    "in",
-    "symbols",
-    "symbol",
-    "tickers",
-    "ticker",
-    "universe",
-    "limited to",
-    "limit to",
-    "limit it to",
-    "restrict to",
-    "restricted to",
-    "restrict it to",
-    "apply to",
-    "watch",
-    "monitor",
+_SYMBOL_INTRO = phrases(
+    """
+    only trade, trade only, trades only, only trades, only on, on only, only for, only use, just trade, trade, trades,
+    trading, only, just, on, for, in, symbols, symbol, tickers, ticker, universe, limited to, limit to, limit it to,
+    restrict to, restricted to, restrict it to, apply to, watch, monitor
+    """
 )
-_EVERY_SYMBOL = (
-    "all",
-    "all stocks",
-    "all symbols",
-    "all tickers",
-    "every stock",
-    "every symbol",
-    "any stock",
-    "any symbol",
-    "the whole market",
-    "the whole universe",
-    "the entire market",
-    "everything",
+_EVERY_SYMBOL = phrases(
+    """
+    all, all stocks, all symbols, all tickers, every stock, every symbol, any stock, any symbol, the whole market, the
+    whole universe, the entire market, everything
+    """
 )
 _CREATE = ("create", "make", "makes", "build", "design", "write", "develop", "generate", "give me", "set up", "show me")
-_NOUNS = (
-    "strategy",
-    "trading strategy",
-    "stock strategy",
-    "strategies",
-    "system",
-    "trading system",
-    "algorithm",
-    "algo",
-    "screener",
-    "screen",
-    "scan",
-    "plan",
-    "alert",
-    "rule",
+_NOUNS = phrases(
+    """
+    strategy, trading strategy, stock strategy, strategies, system, trading system, algorithm, algo, screener, screen,
+    scan, plan, alert, rule
+    """
 )
 _NOUN_ENDS = tuple(noun.split(" ")[-1] for noun in _NOUNS)
 _ADJECTIVES = ("me", "a", "an", "the", "my", "new", "simple", "basic", "trading", "stock", "long only", "long")
-_RANK = (
-    "rank",
-    "ranks",
-    "ranked",
-    "ranking",
-    "sort",
-    "sorts",
-    "sorted",
-    "order",
-    "ordered",
-    "prioritize",
-    "prioritise",
+_RANK = phrases(
+    """
+    rank, ranks, ranked, ranking, sort, sorts, sorted, order, ordered, prioritize, prioritise
+    """
 )
 _HIGHEST = ("highest", "largest", "biggest", "strongest", "most", "best", "greatest")
 _LOWEST = ("lowest", "smallest", "weakest", "least", "worst")
@@ -437,19 +168,10 @@ _NAME_ENDS = (
 )
 _MAX_NAME_WORDS = 6
 _BAR_ADVERBS = ("hourly", "daily", "weekly")
-_BAR_NOUNS = (
-    "bars",
-    "bar",
-    "candles",
-    "candle",
-    "candlesticks",
-    "chart",
-    "charts",
-    "timeframe",
-    "time frame",
-    "timeframes",
-    "data",
-    "basis",
+_BAR_NOUNS = phrases(
+    """
+    bars, bar, candles, candle, candlesticks, chart, charts, timeframe, time frame, timeframes, data, basis
+    """
 )
 _HEADS = (
     *_SELL,

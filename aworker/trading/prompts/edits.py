@@ -29,6 +29,7 @@ from aworker.trading.prompts.conditions import (
     join,
 )
 from aworker.trading.prompts.series import AVERAGES, INDICATOR_PHRASES, Refused, Series, number_text
+from aworker.trading.prompts.words import phrases
 from aworker.trading.rules.functions import FUNCTIONS
 from aworker.trading.strategies.strategy import Risk, Rules, source_text
 
@@ -36,84 +37,41 @@ _LIMITS = ("trailing_stop", "stop_loss", "take_profit", "max_bars")
 _AVERAGE_FUNCTIONS = frozenset(("sma", "ema", "wma"))
 
 _CHANGES = [
-    "change",
-    "update",
-    "modify",
-    "adjust",
-    "raise",
-    "lower",
-    "tighten",
-    "widen",
-    "loosen",
-    "increase",
-    "decrease",
-    "reduce",
-    "move",
-    "make",
-    "switch",
-    "now",
-    "just",
-    "keep",
-    "everything",
-    "else",
-    "but",
-    "edit",
-    "run",
+    *phrases(
+        """
+    change, update, modify, adjust, raise, lower, tighten, widen, loosen, increase, decrease, reduce, move, make,
+    switch, now, just, keep, everything, else, but, edit, run
+    """
+    )
 ]
 _WINDOW_VERBS = ("change", "set", "update", "make", "adjust", "use", "increase", "decrease", "switch to")
 _NO_LONGER = ("exclude", "stop trading", "don't trade", "do not trade", "no longer trade")
-_REMOVE = (
-    "remove",
-    "drop",
-    "delete",
-    "disable",
-    "cancel",
-    "clear",
-    "without",
-    "no",
-    "get rid of",
-    "turn off",
-    "take out",
+_REMOVE = phrases(
+    """
+    remove, drop, delete, disable, cancel, clear, without, no, get rid of, turn off, take out
+    """
 )
-_PERIOD = (
-    "period",
-    "periods",
-    "window",
-    "length",
-    "lookback",
-    "look back",
-    "look back period",
-    "lookback period",
-    "setting",
+_PERIOD = phrases(
+    """
+    period, periods, window, length, lookback, look back, look back period, lookback period, setting
+    """
 )
 _THRESHOLD = ("threshold", "level", "limit", "trigger", "value", "threshold level")
 _CONDITION_NOUNS = ("condition", "filter", "rule", "requirement", "check")
 _TO = ("to", "be", "at", "of", "=", ":", "is")
 _SWAP = ("replace", "change", "switch", "swap", "switch from", "change from", "use")
-_REQUIRE = (
-    "require",
-    "require that",
-    "requires",
-    "only buy if",
-    "only buy when",
-    "buy only if",
-    "buy only when",
-    "only enter if",
-    "only enter when",
-    "add a filter that",
-    "add the filter that",
-    "add a filter :",
+_REQUIRE = phrases(
+    """
+    require, require that, requires, only buy if, only buy when, buy only if, buy only when, only enter if, only enter
+    when, add a filter that, add the filter that, add a filter :
+    """
 )
 _REQUIRE_EXIT = ("only sell if", "only sell when", "sell only if", "sell only when", "only exit if", "only exit when")
-_RENAME = (
-    "rename",
-    "rename it",
-    "rename the strategy",
-    "rename this",
-    "rename strategy",
-    "change the name",
-    "change its name",
-    "set the name",
+_RENAME = phrases(
+    """
+    rename, rename it, rename the strategy, rename this, rename strategy, change the name, change its name, set the
+    name
+    """
 )
 
 

@@ -28,6 +28,11 @@ NUMERALS: dict[str, float] = {
 }
 
 
+def phrases(text: str) -> tuple[str, ...]:
+    """Return the phrases of a list with commas between them, however its lines are broken."""
+    return tuple(" ".join(phrase.split()) for phrase in text.split(","))
+
+
 class Word(NamedTuple):
     """One word, number or mark of a prompt."""
 
