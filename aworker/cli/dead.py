@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured
+from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, YesOption, asked_of_redis, configured, confirm
 
 if TYPE_CHECKING:
     from aworker.config import Config
@@ -86,6 +86,7 @@ def requeue(
     everything: AllOption = False,
     reason: ReasonOption = None,
     task_type: TypeOption = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
@@ -93,6 +94,8 @@ def requeue(
     """Put dead letters back onto their lists and print how many."""
     _check_choice(entry, everything, reason, task_type)
     settings = configured(config, redis_url)
+    if entry is None:
+        confirm(f"Run {_which(reason, task_type)} again?", yes)
     count = _asked(settings, lambda dead: dead.requeue(entry, reason=reason, task_type=task_type))
     _print_count("requeued", count, entry, as_json)
 
@@ -103,6 +106,7 @@ def drop(
     everything: AllOption = False,
     reason: ReasonOption = None,
     task_type: TypeOption = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
@@ -110,6 +114,8 @@ def drop(
     """Delete dead letters for good and print how many."""
     _check_choice(entry, everything, reason, task_type)
     settings = configured(config, redis_url)
+    if entry is None:
+        confirm(f"Delete {_which(reason, task_type)}, for good?", yes)
     count = _asked(settings, lambda dead: dead.drop(entry, reason=reason, task_type=task_type))
     _print_count("dropped", count, entry, as_json)
 
@@ -124,6 +130,12 @@ def _check_choice(entry: str | None, everything: bool, reason: str | None, task_
     is_filtered = reason is not None or task_type is not None
     if (entry is not None) + everything + is_filtered != 1:
         raise typer.BadParameter("name one entry, or --all, or choose with --reason and --task-type")
+
+
+def _which(reason: str | None, task_type: str | None) -> str:
+    chosen = [f"of reason {reason}"] if reason is not None else []
+    chosen += [f"of type {task_type}"] if task_type is not None else []
+    return " ".join(["every dead letter", *chosen])
 
 
 def _print_count(done: str, count: int, entry: str | None, as_json: bool) -> None:

@@ -27,6 +27,7 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="Configuration file [default: config/aworker.toml if it is there]")
 ]
 RedisUrlOption = Annotated[str | None, typer.Option("--redis-url", help="Redis or Valkey, in place of the file's")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
@@ -124,3 +125,12 @@ def redacted(url: str) -> str:
     except ValueError:
         return "***"
     return f"{parts.scheme}://{secret}{host}{parts.path}" + ("?***" if parts.query else "")
+
+
+def confirm(question: str, is_confirmed: bool) -> None:
+    """Ask before something is gone for good; where nobody can answer, ``--yes`` has to."""
+    if is_confirmed:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"it asks: {question} Give --yes where nobody can answer")
+    typer.confirm(question, abort=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured
+from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, YesOption, asked_of_redis, configured, confirm
 
 QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE_OR_LABEL", help="Such as priority or strategy_queue")]
 
@@ -64,7 +64,7 @@ def peek(
 
 def clear(
     queue: QueueArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
@@ -73,18 +73,13 @@ def clear(
 
     Prints how many there were.
     """
-    import sys
-
     settings = configured(config, redis_url)
     from aworker.client.admin import clear_queue
     from aworker.client.routing import level_named
 
     name = level_named(settings, queue).name
 
-    if not yes:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter("clear asks before it removes tasks for good; give --yes where nobody can answer")
-        typer.confirm(f"Remove every task that waits on {name}, for good?", abort=True)
+    confirm(f"Remove every task that waits on {name}, for good?", yes)
     removed: int = asked_of_redis(settings, lambda client: clear_queue(client, name))
     if as_json:
         from aworker.cli.show import print_json

@@ -122,12 +122,14 @@ def test_dead_letters_are_chosen_by_reason_and_type(
     aworker("run", "--burst", *at, cwd=tmp_path)
 
     undecided = here("dead", "drop", *at)
-    dropped = here("dead", "drop", "--task-type", "fail", *at)
+    dropped = here("dead", "drop", "--task-type", "fail", "--yes", *at)
     listed = here("dead", "list", *at)
-    rest = here("dead", "drop", "--all", *at)
+    unasked = here("dead", "drop", "--all", *at)
+    rest = here("dead", "drop", "--all", "--yes", *at)
     empty = here("dead", "list", *at)
 
-    assert undecided.returncode == 2
+    assert undecided.returncode == unasked.returncode == 2
+    assert "Delete every dead letter, for good?" in unasked.stderr
     assert dropped.stdout == "1\n"
     assert len(listed.stdout.splitlines()) == 1
     assert rest.stdout == "1\n"

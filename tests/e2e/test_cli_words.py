@@ -146,8 +146,8 @@ def test_what_changes_something_can_say_so_in_json(here: Here, redis_url: str, c
     assert said("pause", "alert") == {"task_type": "alert", "paused": True, "changed": True}
     assert said("resume", "normal") == {"queue": "strategy_queue", "paused": False, "changed": True}
     assert said("clear", "normal", "--yes") == {"queue": "strategy_queue", "removed": 2}
-    assert said("dead", "requeue", "--all") == {"requeued": 0}
-    assert said("dead", "drop", "--all") == {"dropped": 0}
+    assert said("dead", "requeue", "--all", "--yes") == {"requeued": 0}
+    assert said("dead", "drop", "--all", "--yes") == {"dropped": 0}
     strategy_id = said("strategy", "create", "-", typed="entry: rsi(close, 14) < 30")["strategy_id"]
     assert said("strategy", "delete", strategy_id) == {"strategy_id": strategy_id, "deleted": True}
 

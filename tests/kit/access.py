@@ -102,7 +102,7 @@ def _commands(here: Here, done: Done, strategy: str, at: tuple[str, str]) -> Non
     done("enqueue", "echo", "--task-id", "again", "--wait", 20)
     done("why", "again")
     done("result", "again")
-    for command in (("list",), ("show", "fail"), ("requeue", "fail"), ("drop", "--all")):
+    for command in (("list",), ("show", "fail"), ("requeue", "fail"), ("drop", "--all", "--yes")):
         done("dead", *command)
     for command in (("list",), ("show", strategy), ("versions", strategy)):
         done("strategy", *command)

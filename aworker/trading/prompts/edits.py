@@ -227,12 +227,12 @@ class EditReader(ClauseReader):
                 self.risk[field] = None
                 self.done.append(f"{field}: none")
                 return True
-        for phrases, field in (
+        for named, field in (
             (("exit rule", "exit condition", "exit", "sell rule", "sell condition", "sell signal", "exits"), "exit"),
             (("ranking", "rank", "rank rule"), "rank"),
             (("symbols", "symbol filter", "symbol list", "symbols filter", "symbol restriction"), "symbols"),
         ):
-            if cursor.take(*phrases):
+            if cursor.take(*named):
                 if getattr(self.current, field) is None:
                     raise Refused(f"the strategy has no {field}")
                 self._put(field, None)
