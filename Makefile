@@ -27,7 +27,7 @@ fix: install  ## format, and mend what the linter can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 bench: install  ## compare with the bare BRPOP loop
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/aworker bench
 
 image:  ## build the container image
 	@docker build --tag aworker .

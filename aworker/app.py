@@ -171,7 +171,7 @@ def run(
     async def serve_it() -> None:
         await serve(LiveConfig(config), burst=burst, feed=feed, config_path=config_path, load=load)
 
-    _collect_less_often()
+    collect_less_often()
     try:
         _run_to_its_end(serve_it)
     except BaseExceptionGroup as group:
@@ -200,7 +200,8 @@ def _run_to_its_end(serve_it: Callable[[], Coroutine[Any, Any, None]]) -> None:
                 logger.error(f"What a handler left running {what} the loop; the worker goes on")
 
 
-def _collect_less_often() -> None:
+def collect_less_often() -> None:
+    """Set the garbage collector for a process whose work is tasks."""
     # What a task leaves behind dies by its reference counts; looking for circles every 700 objects, as Python does,
     # took a sixth of a loaded worker's time.
     gc.collect()

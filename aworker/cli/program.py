@@ -11,6 +11,7 @@ import typer
 from aworker.cli.alerts import alerts
 from aworker.cli.backtest import backtest
 from aworker.cli.bars import program as bars
+from aworker.cli.bench import bench
 from aworker.cli.check import check
 from aworker.cli.dead import program as dead
 from aworker.cli.moving import demote, pause, promote, resume, why
@@ -50,6 +51,7 @@ program.add_typer(bars, name="bars")
 program.command()(backtest)
 program.command()(alerts)
 program.command()(check)
+program.command()(bench)
 
 
 def run_program() -> None:
