@@ -41,7 +41,7 @@ def bench(
     Runs a server of its own for about a minute; leave the machine alone meanwhile.
     """
     from aworker.app import collect_less_often
-    from aworker.cli.embedded import embedded_server
+    from aworker.cli.serving.embedded import embedded_server
     from aworker.config import LoggingConfig
     from aworker.logs import configure_logs
 
@@ -51,7 +51,7 @@ def bench(
         rows = _run(_measured(server.url, 20 if quick else 1, 1 if quick else ROUNDS))
         rows.append({"what": "own memory, idle, all processes", **_memory(server.url)})
     if as_json:
-        from aworker.cli.show import print_json
+        from aworker.cli.screen.show import print_json
 
         print_json({"cores": len(os.sched_getaffinity(0)), "rows": rows})
     else:
@@ -347,7 +347,7 @@ def _pss_kb(pid: int) -> int:
 def _show(rows: list[Row]) -> None:
     from rich.table import Table
 
-    from aworker.cli.show import open_console
+    from aworker.cli.screen.show import open_console
 
     table = Table(box=None)
     table.add_column("what")

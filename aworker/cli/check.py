@@ -41,7 +41,7 @@ def check(
     except QueueUnavailable as error:
         failure = error
     if as_json:
-        from aworker.cli.show import print_json
+        from aworker.cli.screen.show import print_json
 
         print_json(
             {
@@ -97,7 +97,7 @@ def _check_ready(settings: Config, as_json: bool) -> None:
     except msgspec.MsgspecError:
         answer = {"ready": False, "reasons": [f"what answers at {url} is no worker"]}
     if as_json:
-        from aworker.cli.show import print_json
+        from aworker.cli.screen.show import print_json
 
         print_json(answer)
     else:

@@ -42,7 +42,7 @@ def list_entries(
     """List dead letters, the newest first."""
     settings = configured(config, redis_url)
     letters = _asked(settings, lambda dead: dead.newest(limit=limit, reason=reason, task_type=task_type))
-    from aworker.cli.show import line, open_console, print_json
+    from aworker.cli.screen.show import line, open_console, print_json
 
     if as_json:
         print_json([letter.shown() for letter in letters])
@@ -68,7 +68,7 @@ def show(
     """Show one dead letter whole."""
     settings = configured(config, redis_url)
     letter = _asked(settings, lambda dead: dead.get(entry))
-    from aworker.cli.show import open_console, plain, print_json
+    from aworker.cli.screen.show import open_console, plain, print_json
 
     if letter is None:
         raise _unknown(entry)
@@ -142,7 +142,7 @@ def _print_count(done: str, count: int, entry: str | None, as_json: bool) -> Non
     if entry is not None and count == 0:
         raise _unknown(entry)
     if as_json:
-        from aworker.cli.show import print_json
+        from aworker.cli.screen.show import print_json
 
         print_json({done: count})
     else:

@@ -58,7 +58,7 @@ def why(
     """Say where a task is and what it waits for. Exit code 3: nobody knows it."""
     settings = configured(config, redis_url)
     from aworker.app import build_registry
-    from aworker.cli.show import print_json
+    from aworker.cli.screen.show import print_json
     from aworker.queues.hand.why import find_task
     from aworker.worker.supervisor import type_limits
 
@@ -73,7 +73,7 @@ def why(
 
 
 def _move(task_id: str, direction: Direction, as_json: bool, settings: Config) -> None:
-    from aworker.cli.show import plain, print_json
+    from aworker.cli.screen.show import plain, print_json
     from aworker.queues.hand.move import move_task
 
     moved = asked_of_redis(settings, lambda client: move_task(client, settings, task_id, direction))
@@ -96,7 +96,7 @@ def _move(task_id: str, direction: Direction, as_json: bool, settings: Config) -
 
 
 def _pause_or_resume(what: str, as_json: bool, settings: Config, *, is_pause: bool) -> None:
-    from aworker.cli.show import plain, print_json
+    from aworker.cli.screen.show import plain, print_json
     from aworker.queues.hand.pause import pause as pause_it
     from aworker.queues.hand.pause import resume as resume_it
     from aworker.queues.pauses import find_pauses
@@ -133,7 +133,7 @@ def _check_type(what: str, settings: Config, paused: set[str]) -> None:
 
 
 def _show(found: Whereabouts) -> None:
-    from aworker.cli.show import line, open_console
+    from aworker.cli.screen.show import line, open_console
 
     kind = f"{line(found.task_type)} task" if found.task_type else "Task"
     words = {

@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
-from aworker.cli.alerts import alerts
-from aworker.cli.backtest import backtest
-from aworker.cli.bars import program as bars
 from aworker.cli.bench import bench
 from aworker.cli.check import check
 from aworker.cli.dead import program as dead
+from aworker.cli.domain.alerts import alerts
+from aworker.cli.domain.backtest import backtest
+from aworker.cli.domain.bars import program as bars
+from aworker.cli.domain.strategy import program as strategy
 from aworker.cli.moving import demote, pause, promote, resume, why
 from aworker.cli.queues import clear, peek, stats
-from aworker.cli.run import run
-from aworker.cli.strategy import program as strategy
+from aworker.cli.serving.run import run
 from aworker.cli.tasks import cancel, enqueue, result
 from aworker.errors import AworkerError, ConfigError, PayloadInvalid, QueueUnavailable
 

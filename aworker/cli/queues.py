@@ -14,7 +14,7 @@ QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE_OR_LABEL", help="Su
 def stats(as_json: JsonOption = False, config: ConfigOption = None, redis_url: RedisUrlOption = None) -> None:
     """Show the queues, the workers and what they hold."""
     settings = configured(config, redis_url)
-    from aworker.cli.show import print_json
+    from aworker.cli.screen.show import print_json
     from aworker.client.admin import overview
 
     found = asked_of_redis(settings, lambda client: overview(client, settings))
@@ -39,7 +39,7 @@ def peek(
     from aworker.client.routing import level_named
 
     name = level_named(settings, queue).name
-    from aworker.cli.show import line, open_console, print_json
+    from aworker.cli.screen.show import line, open_console, print_json
     from aworker.client.admin import peek_queue
 
     tasks: list[dict[str, Any]] = asked_of_redis(
@@ -82,7 +82,7 @@ def clear(
     confirm(f"Remove every task that waits on {name}, for good?", yes)
     removed: int = asked_of_redis(settings, lambda client: clear_queue(client, name))
     if as_json:
-        from aworker.cli.show import print_json
+        from aworker.cli.screen.show import print_json
 
         print_json({"queue": name, "removed": removed})
     else:
@@ -92,7 +92,7 @@ def clear(
 def _show_overview(found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from aworker.cli.show import open_console, plain
+    from aworker.cli.screen.show import open_console, plain
 
     console = open_console()
     table = Table("queue", "list", box=None, padding=(0, 2, 0, 0))

@@ -57,7 +57,7 @@ def enqueue(
     )
     if wait <= 0:
         if as_json:
-            from aworker.cli.show import print_json
+            from aworker.cli.screen.show import print_json
 
             print_json({"task_id": pushed})
         else:
@@ -96,7 +96,7 @@ def cancel(
 
     found = asked_of_redis(settings, lambda client: cancel_task(client, settings, task_id))
     if as_json:
-        from aworker.cli.show import print_json
+        from aworker.cli.screen.show import print_json
 
         print_json({"task_id": task_id, "found": found})
     else:
@@ -181,9 +181,9 @@ def _pushed(
                 return await _run_shown(client)
 
     async def _run_shown(client: Client) -> tuple[str, dict[str, Any] | None]:
-        from aworker.cli.progress import ProgressLines
-        from aworker.cli.show import open_console
-        from aworker.cli.waiting import run_task
+        from aworker.cli.screen.progress import ProgressLines
+        from aworker.cli.screen.show import open_console
+        from aworker.cli.serving.waiting import run_task
 
         progress = ProgressLines(open_console())
         with progress.shown():
@@ -229,7 +229,7 @@ def _read(config: Config, task_id: str, wait_s: float) -> dict[str, Any] | None:
 def _show_and_leave(record: dict[str, Any] | None, task_id: str, as_json: bool) -> None:
     import sys
 
-    from aworker.cli.show import is_failure, open_console, print_json, show_record
+    from aworker.cli.screen.show import is_failure, open_console, print_json, show_record
     from aworker.client.client import FINAL
 
     if as_json:

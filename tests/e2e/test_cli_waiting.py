@@ -10,7 +10,7 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from aworker.cli.waiting import run_task
+from aworker.cli.serving.waiting import run_task
 from aworker.client.client import Client
 from aworker.config import Config, RedisConfig
 

@@ -13,11 +13,11 @@ import pytest
 import typer
 from rich.console import Console
 
-from aworker.cli.chart import draw_curve
 from aworker.cli.check import in_force
-from aworker.cli.feed import read_feed
 from aworker.cli.options import configured, redacted
-from aworker.cli.show import is_failure, plain, show_record
+from aworker.cli.screen.chart import draw_curve
+from aworker.cli.screen.show import is_failure, plain, show_record
+from aworker.cli.serving.feed import read_feed
 from aworker.cli.tasks import parse_arguments
 from aworker.client.routing import level_named
 from aworker.config import Config, LlmConfig, RedisConfig

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from aworker.cli.embedded import EmbeddedServer, ServerAddress, embedded_server, server_binary
+from aworker.cli.serving.embedded import EmbeddedServer, ServerAddress, embedded_server, server_binary
 from aworker.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ def answers(server: EmbeddedServer) -> bool:
 LEAVE = """
 import os, sys
 from pathlib import Path
-from aworker.cli.embedded import embedded_server
+from aworker.cli.serving.embedded import embedded_server
 with embedded_server(Path(sys.argv[1]), port=0) as server:
     print(server.port, server.pid, flush=True)
     os._exit(0)

@@ -46,7 +46,7 @@ def list_strategies(
     """List strategies, the newest first."""
     settings = configured(config, redis_url)
     found = asked_of_store(settings, lambda store: store.list_strategies(user, limit=limit))
-    from aworker.cli.show import open_console, plain, print_json
+    from aworker.cli.screen.show import open_console, plain, print_json
 
     if as_json:
         print_json(found)
@@ -74,7 +74,7 @@ def show(
     """Show a strategy with its rules."""
     settings = configured(config, redis_url)
     kept = _kept(settings, strategy_id)
-    from aworker.cli.show import open_console, print_json
+    from aworker.cli.screen.show import open_console, print_json
 
     found = kept[-1] if version is None else next((each for each in kept if each.version == version), None)
     if found is None:
@@ -104,7 +104,7 @@ def versions(
     """Show every version that is kept, oldest first."""
     settings = configured(config, redis_url)
     kept = _kept(settings, strategy_id)
-    from aworker.cli.show import open_console, print_json
+    from aworker.cli.screen.show import open_console, print_json
 
     if as_json:
         print_json(kept)
@@ -122,7 +122,7 @@ def delete(
     settings = configured(config, redis_url)
     asked_of_store(settings, lambda store: store.delete(strategy_id))
     if as_json:
-        from aworker.cli.show import print_json
+        from aworker.cli.screen.show import print_json
 
         print_json({"strategy_id": strategy_id, "deleted": True})
     else:
@@ -204,7 +204,7 @@ def schema() -> None:
 
     It is what `create`, `edit` and `backtest` take as JSON.
     """
-    from aworker.cli.show import print_json
+    from aworker.cli.screen.show import print_json
     from aworker.trading.strategies.strategy import draft_schema
 
     print_json(draft_schema())
@@ -228,7 +228,7 @@ def _change(config: Config, as_json: bool, change: Callable[[Store, str], Awaita
     # Make a change under a task's id of its own, and show what came of it.
     from uuid import uuid4
 
-    from aworker.cli.show import open_console, print_json
+    from aworker.cli.screen.show import open_console, print_json
 
     task_id = f"cli_{uuid4().hex}"
     made = asked_of_store(config, lambda store: change(store, task_id))
@@ -272,7 +272,7 @@ def read_draft(text: str, file: Path) -> Draft:
 
 def show_strategy(console: Console, strategy: Strategy) -> None:
     """Show a version: whose it is, what it was made of, its rules."""
-    from aworker.cli.show import plain
+    from aworker.cli.screen.show import plain
 
     title = f"Strategy {strategy.strategy_id}, version {strategy.version}: {plain(strategy.name)}"
     console.print(title, style="bold", soft_wrap=True)
@@ -283,7 +283,7 @@ def show_strategy(console: Console, strategy: Strategy) -> None:
 
 def show_rules(console: Console, rules: Rules) -> None:
     """Show rules as lines that can be put into a file or a prompt."""
-    from aworker.cli.show import plain
+    from aworker.cli.screen.show import plain
     from aworker.trading.strategies.strategy import source_text
 
     for line in source_text(rules).splitlines():

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from aworker.cli.show import plain
+from aworker.cli.screen.show import plain
 
 
 class ProgressLines:

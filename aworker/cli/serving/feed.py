@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from aworker.cli.progress import ProgressLines
-from aworker.cli.show import plain, show_record
-from aworker.cli.waiting import run_task
+from aworker.cli.screen.progress import ProgressLines
+from aworker.cli.screen.show import plain, show_record
+from aworker.cli.serving.waiting import run_task
 from aworker.client.client import FINAL, Client
 from aworker.config import Config
 from aworker.errors import AworkerError, ConfigError

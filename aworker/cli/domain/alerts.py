@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from aworker.cli.domain.strategy import asked_of_store
 from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, configured
-from aworker.cli.strategy import asked_of_store
 
 
 def alerts(
@@ -20,7 +20,7 @@ def alerts(
     """Show the latest alerts, the newest first."""
     settings = configured(config, redis_url)
     found = asked_of_store(settings, lambda store: store.recent_alerts(limit, strategy_id=strategy))
-    from aworker.cli.show import date_text, open_console, plain, print_json
+    from aworker.cli.screen.show import date_text, open_console, plain, print_json
 
     if as_json:
         print_json(found)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aworker.cli.domain.strategy import asked_of_store, read_draft, read_text, show_rules
 from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, configured
-from aworker.cli.strategy import asked_of_store, read_draft, read_text, show_rules
 
 if TYPE_CHECKING:
     from aworker.config import Config
@@ -67,7 +67,7 @@ def backtest(
         "slippage": settings.backtest.slippage,
     }
     result = _run(request, is_shown=not as_json)
-    from aworker.cli.show import open_console, print_json, show_result
+    from aworker.cli.screen.show import open_console, print_json, show_result
 
     if as_json:
         print_json(result)
@@ -107,8 +107,8 @@ def _run(request: dict[str, Any], *, is_shown: bool) -> dict[str, Any]:
 
     from loguru import logger
 
-    from aworker.cli.progress import ProgressLines
-    from aworker.cli.show import open_console
+    from aworker.cli.screen.progress import ProgressLines
+    from aworker.cli.screen.show import open_console
     from aworker.execution.context import Context
     from aworker.trading.backtest.backtest import run_backtest
 

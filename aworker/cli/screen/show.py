@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from aworker.cli.chart import draw_curve
+from aworker.cli.screen.chart import draw_curve
 
 CHART_HEIGHT = 14
 MOST_WIDTH = 100

@@ -14,7 +14,7 @@ import typer
 from aworker.cli.options import ConfigOption, RedisUrlOption, configured
 
 if TYPE_CHECKING:
-    from aworker.cli.feed import FeedTask
+    from aworker.cli.serving.feed import FeedTask
     from aworker.config import Config
 
 DATA_DIR = Path(".aworker/valkey")
@@ -69,7 +69,7 @@ def run(
 def _embedded_url(stack: ExitStack, folder: Path) -> str:
     import sys
 
-    from aworker.cli.embedded import embedded_server
+    from aworker.cli.serving.embedded import embedded_server
 
     server = stack.enter_context(embedded_server(folder))
     what = "found running" if server.was_running else "started"
@@ -89,7 +89,7 @@ def _ignore_signals() -> None:
 
 
 def _read_feed(path: Path) -> list[FeedTask]:
-    from aworker.cli.feed import read_feed
+    from aworker.cli.serving.feed import read_feed
 
     return read_feed(path)
 
@@ -97,9 +97,9 @@ def _read_feed(path: Path) -> list[FeedTask]:
 def _feeder(
     config: Config, tasks: list[FeedTask], config_path: Path | None, *, burst: bool
 ) -> Callable[[], Awaitable[None]]:
-    from aworker.cli.feed import Feeder
-    from aworker.cli.progress import share_the_terminal
-    from aworker.cli.show import open_console
+    from aworker.cli.screen.progress import share_the_terminal
+    from aworker.cli.screen.show import open_console
+    from aworker.cli.serving.feed import Feeder
 
     console = open_console()
 

@@ -40,7 +40,7 @@ def import_bars(
     When one of the file's symbols is wrong nothing is stored.
     """
     store = _store(config, path)
-    from aworker.cli.show import open_console, plain, print_json
+    from aworker.cli.screen.show import open_console, plain, print_json
     from aworker.trading.bars.importing import import_bars as bring_in
     from aworker.trading.bars.store import BUNDLED_PATH
     from aworker.trading.strategies.strategy import TIMEFRAMES
@@ -73,7 +73,7 @@ def list_bars(
 ) -> None:
     """List the symbols that have bars."""
     store = _store(config, path)
-    from aworker.cli.show import open_console, plain, print_json
+    from aworker.cli.screen.show import open_console, plain, print_json
 
     found: list[tuple[str, Extent]] = []
     broken: list[BarsInvalid] = []
@@ -117,7 +117,7 @@ def _extents(store: BarStore, timeframe: str) -> tuple[list[Extent], list[BarsIn
 def _print_extents(found: list[tuple[str, Extent]]) -> None:
     from rich.table import Table
 
-    from aworker.cli.show import open_console
+    from aworker.cli.screen.show import open_console
     from aworker.trading.bars.store import instant_text
 
     table = Table("symbol", "timeframe", box=None, padding=(0, 2, 0, 0))
@@ -144,7 +144,7 @@ def show(
     bars = next(store.load_latest([symbol], timeframe, count), None)
     if bars is None:
         raise store.no_bars([symbol], timeframe)
-    from aworker.cli.show import open_console, print_json
+    from aworker.cli.screen.show import open_console, print_json
     from aworker.trading.bars.store import COLUMNS, instant_text
 
     rows = list(zip(*(getattr(bars, name).tolist() for name in COLUMNS), strict=True))
@@ -197,7 +197,7 @@ def report_lines(report: ImportReport) -> list[str]:
 
 
 def _counted(count: int, what: str) -> str:
-    from aworker.cli.show import plural
+    from aworker.cli.screen.show import plural
 
     return f"{count:,} {plural(what, count)}"
 

@@ -1,0 +1,1 @@
+"""Commands of the domain: `strategy`, `bars`, `backtest`, `alerts`. Without aworker.trading they say so."""
