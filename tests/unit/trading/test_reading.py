@@ -74,6 +74,19 @@ MACD = "macd(close), macd_signal(close)"
         ("golden cross in, death cross out", f"entry: {UP} | exit: {DOWN}"),
         ("buy when price is 5% below its 50 day average", "entry: close <= sma(close, 50) * 0.95"),
         ("C > MA(C,50)", "entry: close > sma(close, 50)"),
+        (
+            "buy when price closes above the upper bollinger band on 2x average volume, trailing stop 8%",
+            "entry: close > bollinger_upper(close, 20, 2) and volume > 2 * sma(volume, 20) | trailing_stop: 8%",
+        ),
+        (
+            "Buy when the 14 period RSI is lower than 30 for stocks with price over $5 and average daily volume "
+            "over 500,000",
+            "entry: rsi(close, 14) < 30 and close > 5 and sma(volume, 20) > 500000",
+        ),
+        (
+            "buy the stock when it gaps down at least 2%, exit next day",
+            "entry: open <= 0.98 * lag(close, 1) | max_bars: 1",
+        ),
         ("buy on the hourly when rsi drops below 25, trail 4%", None),
     ],
 )
@@ -135,6 +148,14 @@ def test_a_sentence_means(prompt: str, source: str | None) -> None:
         "buy the dip when price is above the 200 day",
         "on 15 minute bars buy when it gaps up 2%",
         "compra cuando el rsi baje de 30",
+        "buy when price is up 3%",
+        "gap up less than 2% then buy",
+        "buy when it drops less than 5% in 3 days",
+        "buy when price is up no more than 3% today",
+        "buy when down 5% or less today",
+        "buy when price is less than 5% above the 50 day average",
+        "buy googl at a new 100 day low, sell it once it is up 15% or down 7% this year",
+        "buy when rsi < 30 and sell if it drops 5%",
     ],
 )
 def test_what_reads_two_ways_or_cannot_be_said_is_refused(prompt: str) -> None:

@@ -59,14 +59,14 @@ def _change(direction: str, number: Number, span: Span | None, least: str | None
     percent = _percent(number)
     if percent is None:
         return None
-    return ("moved", direction, percent, span or (1.0, 1), least or "")
+    return ("moved", direction, percent, span, least or "")
 
 
-def _gap(direction: str, number: Number | None = None) -> Condition | None:
+def _gap(direction: str, number: Number | None = None, least: str | None = None) -> Condition | None:
     if number is None:
-        return ("gap", direction, 0.0)
+        return ("gap", direction, 0.0, "")
     percent = _percent(number)
-    return None if percent is None else ("gap", direction, percent)
+    return None if percent is None else ("gap", direction, percent, least or "")
 
 
 def _pick(index: int) -> Any:
@@ -121,6 +121,7 @@ def grammar() -> Grammar:
         p("NUM UNIT", lambda n, u: (w := _span(n, u)) and ("average", "sma", w, None, False), 1.0),
         p("NUM UNIT? AVERAGE volume", lambda n, u, a, v: (w := _span(n, u)) and ("average", a, w, v, False)),
         p("AVERAGE NUM UNIT volume", lambda a, n, u, v: (w := _span(n, u)) and ("average", a, w, v, False)),
+        p("AVERAGE TIMEFRAME volume", lambda a, t, v: ("average", a, (20.0, 1), v, False) if t == "1d" else None),
         p("AVERAGE volume", lambda a, v: ("average", a, (20.0, 1), v, False)),
         p("volume AVERAGE", lambda v, a: ("average", a, (20.0, 1), v, False)),
         p("NUM UNIT? volume AVERAGE", lambda n, u, v, a: (w := _span(n, u)) and ("average", a, w, v, False)),
@@ -220,27 +221,28 @@ def grammar() -> Grammar:
             p("NUM UNIT AGO", lambda n, u, _: (w := _span(n, u)) and ("ago", w)),
             p("PRICE NUM UNIT AGO", lambda v, n, u, _: (w := _span(n, u)) and ("lag_span", ("price", v), w)),
         ],
+        "least": [p("REL", lambda s: s if s in (">", ">=") else None)],
         "sign": [p("REL", _pick(0)), p("NOT REL", lambda _, s: {"<": ">=", ">": "<=", "<=": ">", ">=": "<"}[s])],
         # What may be said of a series; without one it is said of the last.
         "said": [
             p("sign value", lambda s, v: _compare(None, s, v)),
             p("sign value postfix", lambda s, v, _: _compare(None, s + "=" if len(s) == 1 else s, v)),
             p(
-                "sign? NUM REL series",
+                "least? NUM REL series",
                 lambda _, n, s, v: ((x := _percent(n)) and not n.sign and ("distance", None, x, s, v)) or None,
             ),
             p(
-                "sign? NUM postfix REL series",
+                "least? NUM more REL series",
                 lambda _, n, __, s, v: ((x := _percent(n)) and ("distance", None, x, s, v)) or None,
             ),
             p(
-                "CHANGE sign? NUM postfix? REL series",
+                "CHANGE least? NUM more? REL series",
                 lambda d, __, n, ___, s, v: (
                     (s == {"up": ">", "down": "<"}[d] and (x := _percent(n)) and ("distance", None, x, s, v)) or None
                 ),
             ),
             p(
-                "CHANGE sign? NUM postfix? OF series",
+                "CHANGE least? NUM more? OF series",
                 lambda d, __, n, ___, ____, v: (
                     (
                         (x := _percent(n))
@@ -305,6 +307,7 @@ def grammar() -> Grammar:
             p("NEW EXTREME OF? NUM UNIT", lambda _, e, s, n, u: (w := _span(n, u)) and ("new", None, e, w)),
         ],
         "postfix": [p("REL", lambda s: s if s in ("<=", ">=") else None)],
+        "more": [p("REL", lambda s: s if s == ">=" else None)],
         "averages": [
             p("NUM COMMA NUM AND? NUM UNIT? AVERAGE", lambda a, _, b, __, c, u, f: _many((a, b, c), u, f)),
             p("NUM COMMA NUM COMMA AND? NUM UNIT? AVERAGE", lambda a, _, b, __, ___, c, u, f: _many((a, b, c), u, f)),
@@ -362,18 +365,21 @@ def grammar() -> Grammar:
             p("CANDLE IF NUM CANDLE STREAK", lambda a, _, n, b, __: (w := _whole(n)) and ("after_streak", a, b, w)),
             p("INSIDE", lambda _: ("inside", 0)),
             p("OUTSIDE", lambda _: ("outside", 0)),
+            p("YESTERDAY WAS? INSIDE", lambda y, _, i: ("inside", 1)),
+            p("NUM TIMES? average", lambda n, _, a: _many_times(n, a)),
+            p("DOUBLE average", lambda n, a: _many_times(Number(float(n)), a)),
             p("YESTERDAY WAS? OUTSIDE CANDLE?", lambda y, _, o, c: ("outside_before", c)),
             p("GAP", lambda d: _gap(d)),
-            p("GAP sign? NUM postfix?", lambda d, _, n, __: _gap(d, n)),
-            p("CHANGE sign? NUM postfix?", lambda d, s, n, _: _change(d, n, None)),
-            p("CHANGE sign? NUM postfix? SPAN span", lambda d, s, n, __, ___, w: _change(d, n, w)),
+            p("GAP least? NUM more?", lambda d, s, n, m: _gap(d, n, s or m)),
+            p("CHANGE least? NUM more?", lambda d, s, n, m: _change(d, n, None, s or m)),
+            p("CHANGE least? NUM more? SPAN span", lambda d, s, n, m, _, w: _change(d, n, w, s or m)),
             p(
-                "CHANGE sign? NUM postfix? SPAN YESTERDAY PRICE",
-                lambda d, s, n, a, b, c, v: _change(d, n, None) if v == "close" else None,
+                "CHANGE least? NUM more? SPAN YESTERDAY PRICE",
+                lambda d, s, n, a, b, c, v: _change(d, n, (1.0, 1)) if v == "close" else None,
             ),
-            p("CHANGE sign? NUM postfix? TODAY", lambda d, s, n, _, t: _change(d, n, None)),
-            p("PRICE CHANGE sign? NUM postfix?", lambda v, d, s, n, _: _change(d, n, None)),
-            p("PRICE CHANGE sign? NUM postfix? SPAN span", lambda v, d, s, n, __, ___, w: _change(d, n, w)),
+            p("CHANGE least? NUM more? TODAY", lambda d, s, n, m, _: _change(d, n, (1.0, 1), s or m)),
+            p("PRICE CHANGE least? NUM more?", lambda v, d, s, n, m: _change(d, n, None, s or m)),
+            p("PRICE CHANGE least? NUM more? SPAN span", lambda v, d, s, n, m, _, w: _change(d, n, w, s or m)),
             p("NUM CHANGE SPAN span", lambda n, d, _, w: _change(d, n, w)),
             p("WITHIN NUM OF series", lambda _, n, __, s: (x := _percent(n)) and ("near", ("price", "close"), x, s)),
             p(
@@ -444,10 +450,28 @@ def grammar() -> Grammar:
             p("TARGET : NUM", lambda _, __, n: _limit("take_profit", n)),
             p("TRAIL : NUM", lambda _, __, n: _limit("trailing_stop", n)),
             p("HOLD AT_MOST? span AT_MOST?", lambda _, a, w, b: _held(w)),
+            p("AT_MOST HOLD span", lambda _, __, w: _held(w)),
             p("AT_MOST span AT_MOST?", lambda _, w, __: _held(w)),
         ],
         # How a position is left, besides a condition: only behind a word for selling.
         "leaving": [
+            p(
+                "CHANGE NUM more?",
+                lambda d, n, _: (
+                    None
+                    if n.sign or not n.is_percent
+                    else ("limit", {"up": "take_profit", "down": "stop_loss"}[d], n.value / 100)
+                ),
+            ),
+            p(
+                "IF IT? CHANGE NUM more?",
+                lambda _, __, d, n, ___: (
+                    None
+                    if n.sign or not n.is_percent
+                    else ("limit", {"up": "take_profit", "down": "stop_loss"}[d], n.value / 100)
+                ),
+            ),
+            p("FIRST UNIT", lambda _, u: _held((1.0, 1)) if u == "1" else None),
             p("limit", _pick(0)),
             p("NUM", _signed),
             p("span AT_MOST?", lambda w, _: _held(w), 0.2),
@@ -529,3 +553,10 @@ def _many(numbers: tuple[Number, ...], unit: str | None, function: str) -> tuple
 def _pair(first: Number, second: Number, function: str | None) -> tuple[float, float, str] | None:
     fast, slow = _whole(first), _whole(second)
     return None if fast is None or slow is None or fast >= slow else (fast, slow, function or "sma")
+
+
+def _many_times(number: Number, average: Series) -> Condition | None:
+    """Read "on twice the average volume" as a condition of volume."""
+    if average[3] != ("price", "volume") or number.is_percent or number.is_money or number.sign:
+        return None
+    return ("of", ("price", "volume"), ("compare", None, ">", ("times", number.value, average)))

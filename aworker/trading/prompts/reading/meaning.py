@@ -699,6 +699,8 @@ class _Settler:
         )
 
     def _inside(self, lag: int) -> str:
+        if lag:
+            return "lag(high, 1) < lag(high, 2) and lag(low, 1) > lag(low, 2)"
         return "high < lag(high, 1) and low > lag(low, 1)"
 
     def _outside(self, lag: int) -> str:
@@ -708,7 +710,7 @@ class _Settler:
         rule = "lag(high, 1) > lag(high, 2) and lag(low, 1) < lag(low, 2)"
         return rule if direction is None else f"{rule} and {self._candle(direction, 1)}"
 
-    def _gap(self, direction: str, percent: float) -> str:
+    def _gap(self, direction: str, percent: float, least: str) -> str:
         if (self.timeframe or "1d") != "1d":
             raise NotRead("a gap lies between days; say it on daily bars")
         self.subject = ("price", "close")
@@ -717,11 +719,17 @@ class _Settler:
         if not percent:
             self._assume("gap: the open beyond the close before")
             return f"open {sign} lag(close, 1)"
+        sign += "=" * (least == ">=")
         return f"open {sign} {_plain(factor)} * lag(close, 1)"
 
-    def _moved(self, direction: str, percent: float, span: Span, least: str) -> str:
+    def _moved(self, direction: str, percent: float, span: Span | None, least: str) -> str:
+        if span is None:
+            raise NotRead(
+                f"over what time it is {direction} {_plain(percent)}% is not said; today, or over so many days"
+            )
         self.subject = ("price", "close")
         sign, value = (">", percent) if direction == "up" else ("<", -percent)
+        sign += "=" * (least == ">=")
         return f"percent_change(close, {self.bars(span)}) {sign} {_plain(value)}"
 
 
