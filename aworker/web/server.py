@@ -60,7 +60,9 @@ class Listener:
     def __init__(self, app: Starlette, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._server = _Server(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                app, log_config=None, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            )
         )
 
     async def serve(self) -> None:

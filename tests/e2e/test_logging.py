@@ -54,6 +54,6 @@ def test_in_json_each_line_is_an_object_with_the_task(tmp_path: Path, redis_url:
     lines = [json.loads(line) for line in ran.stderr.splitlines()]
     (asked,) = (line for line in lines if line["message"].endswith("asked https://example.org"))
     assert (asked["level"], asked["task_id"], asked["task_type"]) == ("INFO", "t1", "logs_in_loop")
-    assert asked["logger"] == "some.library"
+    assert asked["logger"] == "some.package"
     (failed,) = (line for line in lines if line["message"].endswith("it failed"))
     assert "ValueError: what went wrong" in failed["exception"]

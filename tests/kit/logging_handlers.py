@@ -11,7 +11,7 @@ from loguru import logger
 
 from aworker import Context, handler
 
-library = logging.getLogger("some.library")
+library = logging.getLogger("some.package")
 
 
 class Textless:

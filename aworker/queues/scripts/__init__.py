@@ -6,6 +6,7 @@ They are sent by digest; what the server does not know (after SCRIPT FLUSH or a 
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -15,14 +16,20 @@ from aworker.queues.connection import Link, raise_if_unavailable
 
 
 class Script:
-    """One script's text and digest."""
-
-    __slots__ = ("digest", "name", "text")
+    """One script's text and digest, read when first used: a producer needs none for claiming."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.text = files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
-        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    @cached_property
+    def text(self) -> str:
+        """The Lua."""
+        return files(__package__).joinpath(f"{self.name}.lua").read_text(encoding="utf-8")
+
+    @cached_property
+    def digest(self) -> str:
+        """Its SHA-1, by which the server knows it."""
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def command(self, keys: list[str], arguments: list[Any]) -> tuple[Any, ...]:
         """Return the EVALSHA command."""
