@@ -19,7 +19,7 @@ from aworker.clock import now_s, parse_rfc3339
 from aworker.errors import RequestDeclined
 from aworker.execution.context import Context
 from aworker.execution.registry import Handler, Registry
-from aworker.trading.prompts import PromptNotUnderstood, edit_from_prompt, strategy_from_prompt
+from aworker.trading.prompts import PromptNotUnderstood, understand
 from aworker.trading.strategies.store import Store, check_owner
 from aworker.trading.strategies.strategy import Draft, Strategy, source_text
 
@@ -157,6 +157,8 @@ class TradingHandlers:
             if strategy is None:
                 context.progress("understanding", "reading the prompt", fraction=0.1)
                 strategy = await self._made(args, context)
+        except PromptNotUnderstood as error:
+            return {"success": False, "error": str(error), "refusal": error.as_data()}
         except RequestDeclined as error:
             return {"success": False, "error": str(error)}
         return {"success": True, "strategy": _strategy_result(strategy), "validation_passed": True, **strategy.reading}
@@ -254,9 +256,10 @@ class TradingHandlers:
     async def _draft(self, prompt: str, current: Strategy | None, context: Context) -> tuple[Draft, dict[str, Any]]:
         try:
             if current is None:
-                return strategy_from_prompt(prompt), {"engine": "parser"}
-            draft = edit_from_prompt(prompt, current.rules, current.name, current.prompt)
-            return draft, {"engine": "parser"}
+                made = understand(prompt)
+            else:
+                made = understand(prompt, current.rules, current.name, current.prompt)
+            return made.draft, {"engine": "parser", "assumptions": list(made.assumptions)}
         except PromptNotUnderstood as error:
             if self._llm is None:
                 raise
@@ -270,13 +273,13 @@ class TradingHandlers:
             context.progress("asking", text, fraction=1 - 0.7 / asked)
 
         known = None if current is None else Draft(current.name, current.description, current.rules)
-        made = await self._llm.draft(prompt, known, understood=understood, say=say)
-        return made.draft, {
+        answer = await self._llm.draft(prompt, known, understood=understood, say=say)
+        return answer.draft, {
             "engine": "model",
-            "assumptions": made.assumptions,
-            "model": made.model,
-            "attempts": made.attempts,
-            "tokens": made.tokens,
+            "assumptions": answer.assumptions,
+            "model": answer.model,
+            "attempts": answer.attempts,
+            "tokens": answer.tokens,
         }
 
 

@@ -1,605 +1,491 @@
-"""A prompt as a change of a strategy that exists: "set the RSI period to 21", "add GOOG", "sell above 80 instead".
+"""Changes of a strategy in words: the same grammar as for new ones, and what only a strategy that exists can be told.
 
-Rules are changed as trees, not as text. Invariant: an edit changes exactly what it names; where it could mean two
-places of the strategy, or none, it is refused.
+Invariant: what is not spoken of stays; a change that finds nothing to change, or several things, is refused.
 """
 
 from __future__ import annotations
 
-import ast
+import re
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import msgspec
 
-from aworker.trading.prompts.clauses import (
-    HOLDS,
-    MARKS,
-    STOPS,
-    TARGETS,
-    TRAILS,
-    ClauseReader,
-)
-from aworker.trading.prompts.conditions import (
+from aworker.trading.prompts import clauses
+from aworker.trading.prompts.conditions import written
+from aworker.trading.prompts.lattice import Number, named
+from aworker.trading.prompts.phrases import whole
+from aworker.trading.prompts.rewriting import (
+    AVERAGES,
     Comparison,
-    Condition,
-    ConditionReader,
-    comparisons_of,
-    condition_of,
-    join,
+    comparisons,
+    crossings,
+    replaced,
+    speaks_of,
+    windows_of,
+    with_function,
+    with_number,
+    with_window,
+    without,
 )
-from aworker.trading.prompts.series import AVERAGES, INDICATOR_PHRASES, Refused, Series, number_text
-from aworker.trading.prompts.words import phrases
-from aworker.trading.rules.functions import FUNCTIONS
-from aworker.trading.strategies.strategy import Risk, Rules, source_text
+from aworker.trading.prompts.series import NotRead, indicators, plain
+from aworker.trading.strategies.strategy import Risk, Rules
 
-_LIMITS = ("trailing_stop", "stop_loss", "take_profit", "max_bars")
-_AVERAGE_FUNCTIONS = frozenset(("sma", "ema", "wma"))
-
-_CHANGES = [
-    *phrases(
-        """
-    change, update, modify, adjust, raise, lower, tighten, widen, loosen, increase, decrease, reduce, move, make,
-    switch, now, just, keep, everything, else, but, edit, run
-    """
-    )
-]
-_WINDOW_VERBS = ("change", "set", "update", "make", "adjust", "use", "increase", "decrease", "switch to")
-_NO_LONGER = ("exclude", "stop trading", "don't trade", "do not trade", "no longer trade")
-_REMOVE = phrases(
-    """
-    remove, drop, delete, disable, cancel, clear, without, no, get rid of, turn off, take out
-    """
+_NEW = re.compile(
+    r"(?i)\s*(?:please\s+)?(?:create|build|make me|write|set up|design|i want) (?:me )?an?\b"
+    r".*\b(?:strategy|system|bot)\b"
 )
-_PERIOD = phrases(
-    """
-    period, periods, window, length, lookback, look back, look back period, lookback period, setting
-    """
-)
-_THRESHOLD = ("threshold", "level", "limit", "trigger", "value", "threshold level")
-_CONDITION_NOUNS = ("condition", "filter", "rule", "requirement", "check")
-_TO = ("to", "be", "at", "of", "=", ":", "is")
-_SWAP = ("replace", "change", "switch", "swap", "switch from", "change from", "use")
-_REQUIRE = phrases(
-    """
-    require, require that, requires, only buy if, only buy when, buy only if, buy only when, only enter if, only enter
-    when, add a filter that, add the filter that, add a filter :
-    """
-)
-_REQUIRE_EXIT = ("only sell if", "only sell when", "sell only if", "sell only when", "only exit if", "only exit when")
-_RENAME = phrases(
-    """
-    rename, rename it, rename the strategy, rename this, rename strategy, change the name, change its name, set the
-    name
-    """
-)
+_BESIDE = re.compile(r"(?i)\s*(?:and|or)\s+(?:sell|exit|buy|enter|close|get out)\b")
+_FUNCTIONS = {
+    "macd": ("macd", "macd_signal", "macd_histogram"),
+    "band": ("bollinger_lower", "bollinger_middle", "bollinger_upper"),
+    "stochastic_k": ("stochastic", "stochastic_k", "stochastic_d"),
+}
+_RULES = ("entry", "exit", "rank")
 
 
-def replace_in(rule: str, old: str, new: str) -> tuple[str, int]:
-    """Replace each part of a rule that equals ``old`` as a tree; return the rule and how many there were."""
-    wanted = ast.dump(ast.parse(old, mode="eval").body)
-    return _transformed(rule, lambda node: ast.parse(new, mode="eval").body if ast.dump(node) == wanted else None)
+class Edited(NamedTuple):
+    """What a change made."""
+
+    rules: Rules
+    name: str | None
+    assumptions: tuple[str, ...]
+    is_mended: bool = False
 
 
-class EditReader(ClauseReader):
-    """Reads a prompt as changes of ``current``."""
+def asks_for_new(prompt: str) -> bool:
+    """Say whether a prompt asks for a strategy of its own in the place of the one that is there."""
+    return _NEW.match(prompt) is not None
 
-    def __init__(self, text: str, current: Rules) -> None:
-        self.current = current
-        super().__init__(text, current.timeframe)
-        self.known = comparisons_of(current.entry)
-        self.known_to_sell = comparisons_of(current.exit) if current.exit is not None else []
-        self.numbers.spoken = source_text(current)
-        self.allows_bare_template = False
-        self.marks = (*MARKS, "instead", "too", "as well", "now", "again", "keep everything else", "leave the rest")
-        self.leads = (*self.leads, *_CHANGES)
 
-    def read(self) -> None:
-        """Read every clause. Raises PromptNotUnderstood."""
-        self.cursor.at = 0
-        if self.cursor.sees("and", "or") and not self.cursor.sees("and also", "or also", "or sell", "or buy"):
-            raise self._unknown(0, "is that beside what the strategy has, or in its place? say also, or instead")
-        super().read()
+def read(prompt: str, current: Rules) -> Edited:
+    """Read a prompt as a change of a strategy's rules. Raises NotRead."""
+    if clauses.is_question(prompt):
+        raise NotRead("it is a question; say what is to be changed", is_trap=True)
+    if _BESIDE.match(prompt):
+        raise NotRead("is that beside what the strategy has, or in its place? say also, or instead")
+    name, text = named(prompt)
+    text = re.sub(r"(?i)[\s,.;]*\band\s*$", "", text) if name else text
+    if not text.strip(" ,.;\n"):
+        return Edited(current, name, ())
+    lattice = clauses.lattice_of(re.sub(r"(?i)^\s*(?:and|also|then|but|please|now)\s+(?=do|only|don|never)", "", text))
+    made: list[tuple[float, Rules, Editor]] = []
+    reason: NotRead | None = None
+    readings = clauses.readings_of(lattice, "edit")
+    for cost, parts in readings:
+        editor = Editor(current)
+        try:
+            for part in clauses.flattened(parts):
+                editor.change(part)
+            made.append((cost, editor.edited(), editor))
+        except NotRead as error:
+            reason = reason or error
+    if reason is not None and (not made or made[0][0] > readings[0][0] + clauses.CLOSE_CALL):
+        raise reason
+    cheapest = [each for each in made if each[0] <= made[0][0] + clauses.CLOSE_CALL]
+    if any(each[1] != cheapest[0][1] for each in cheapest):
+        raise NotRead("it can be read as two changes; say which field becomes what", is_trap=True)
+    editor = cheapest[0][2]
+    slips = tuple(f"{written_as}: {meant}" for written_as, meant in lattice.slips)
+    return Edited(cheapest[0][1], name, (*editor.made.scope.assumptions, *slips), bool(slips))
 
-    def _clause(self) -> bool:
-        before = dict(self.risk)
-        done = super()._clause()
-        if done and self.cursor.sees("instead") and not self.is_new:
-            for field, value in self.risk.items():
-                if value not in (None, before.get(field)) and getattr(self.current.risk, field) is None:
-                    raise Refused(f"instead of what? the strategy has no {field}; say what to remove")
-        return done
+
+@dataclass
+class Editor:
+    """Applies one clause after the other to a strategy's rules."""
+
+    current: Rules
+    made: clauses.Strategy = field(default_factory=clauses.Strategy)
+    done: set[str] = field(default_factory=set)
+    """Rules that this prompt set anew."""
+
+    def __post_init__(self) -> None:
+        self.made.scope.timeframe = self.current.timeframe
+        self._seed("entry")
 
     def edited(self) -> Rules:
         """Return the rules with the changes, unchecked."""
-        risk = {**msgspec.structs.asdict(self.current.risk), **self.risk}
-        return msgspec.structs.replace(self.current, risk=Risk(**risk))
+        return self.current
 
-    def is_now(self, kind: str, value: float) -> bool:
-        """Whether a limit of the current strategy has a value."""
-        return bool(getattr(self.current.risk, kind) == value)
+    def change(self, clause: tuple[Any, ...]) -> None:
+        """Apply a clause. Raises NotRead where it is not clear what it changes."""
+        kind, is_also, is_instead = clause[0], False, False
+        while kind in ("also", "instead"):
+            is_also, is_instead = is_also or kind == "also", is_instead or kind == "instead"
+            clause = clause[1]
+            kind = clause[0]
+        change: Callable[..., None] | None = _CHANGES.get(kind)
+        if kind in ("entry", "bare", "bought", "dip"):
+            self._rule("entry", clause[2] if kind == "bought" else clause[1], is_also)
+            if kind == "bought":
+                self.put("symbols", tuple(clause[1]))
+        elif kind in ("exit", "sold"):
+            condition, limits = (clause[2] if kind == "sold" else clause)[1:]
+            if condition is not None:
+                self._rule("exit", condition, is_also)
+            for each in limits:
+                self.limit(each, is_instead)
+        elif kind in ("filter", "only", "required"):
+            self._filter(clause[1])
+        elif kind in ("limit", "hold", "odd"):
+            self.limit(clause, is_instead)
+        elif change is not None:
+            change(self, *clause[1:])
+        elif kind in ("template", "crossover", "about", "forever", "pairs"):
+            raise NotRead("a strategy of that name is another one; say create a ... strategy, or what changes")
 
-    def set_field(self, field: str, value: Any) -> None:
-        """Set a field of the rules, at once: later clauses may change it further."""
-        super().set_field(field, value)
-        if not self.is_new:
-            self._put(field, value)
+    def put(self, name: str, value: Any) -> None:
+        """Set a field of the rules."""
+        self.current = msgspec.structs.replace(self.current, **{name: value})
 
-    def understood(self) -> list[str]:
-        """Return what was read so far, in the source form."""
-        return super().understood() if self.is_new else [f"{each}" for each in self.done]
-
-    def readers(self) -> tuple[Callable[[], bool], ...]:
-        """Return the clause readers in the order they are tried: edits before descriptions."""
-        return (
-            self._create,
-            self._rename,
-            self._remove,
-            self._add_symbols,
-            self._window,
-            self._threshold,
-            self._swap,
-            self._require,
-            self._replace,
-            *super().readers(),
-        )
-
-    def set_entry(self, reader: ConditionReader, extends: bool) -> None:
-        """Put a new condition to buy in the place of the one it speaks of; a second one holds beside the first."""
-        extends = extends or self.entry is not None
-        super().set_entry(reader, extends)
-        if not self.is_new:
-            self._set_rule("entry", reader, extends)
-            if not reader.is_elliptic:
-                self.known_to_sell = []
-
-    def set_exit(self, reader: ConditionReader, extends: bool) -> None:
-        """Put a new condition to sell in the place of the one it speaks of; a second one holds beside the first."""
-        extends = extends or self.exit is not None
-        super().set_exit(reader, extends)
-        if not self.is_new:
-            self._set_rule("exit", reader, extends)
-
-    def _set_rule(self, field: str, reader: ConditionReader, extends: bool) -> None:
-        made = reader.found
-        before: str | None = getattr(self.current, field)
-        if made is None:
-            return
-        if before is not None and extends:
-            self._put(field, join("or", [condition_of(before), made]).text)
-        elif before is not None and reader.is_elliptic and len(reader.made) == 1:
-            self._put(field, self._with_comparison(before, reader.made[0], made))
-        else:
-            self._put(field, made.text)
-
-    def _with_comparison(self, rule: str, new: Comparison, made: Condition) -> str:
-        # "buy below 25": of several comparisons only the one of that number and direction is meant.
-        there = comparisons_of(rule)
-        alike = [each for each in there if each.subject == new.subject and each.rises == new.rises]
-        if len(there) <= 1:
-            return made.text
-        if len(alike) != 1:
-            raise Refused("it is not clear which condition is meant; write the whole of it")
-        return replace_in(rule, alike[0].text, new.text)[0]
-
-    def _put(self, field: str, value: Any) -> None:
-        self.current = msgspec.structs.replace(self.current, **{field: value})
-        shown = value if isinstance(value, str) else ", ".join(value) if value else "none"
-        self.done.append(f"{field}: {shown}")
-
-    def _rename(self) -> bool:
-        cursor = self.cursor
-        if not cursor.take(*_RENAME):
-            return False
-        cursor.take("to", "as", ":")
-        return self.set_name(self.name_text())
-
-    def _remove(self) -> bool:
-        cursor = self.cursor
-        if cursor.take(*_NO_LONGER):
-            return self.symbol_ahead() and self._remove_one()
-        if not cursor.take(*_REMOVE) or not self._remove_one():
-            return False
-        while True:
-            start, current, risk, done = cursor.at, self.current, dict(self.risk), len(self.done)
-            cursor.take(",")
-            cursor.take("and", "or")
-            removed = cursor.at > start and self._remove_one()
-            if not removed or cursor.word().number is not None or cursor.sees(*_TO):
-                # "remove the target, stop loss 3%": the second is not to be removed.
-                cursor.at, self.current, self.risk = start, current, risk
-                del self.done[done:]
-                return True
-
-    def _remove_one(self) -> bool:
-        cursor = self.cursor
-        cursor.skip("the", "a", "an", "any", "my", "its", "all")
-        for names, field in (
-            (TRAILS, "trailing_stop"),
-            (STOPS, "stop_loss"),
-            (TARGETS, "take_profit"),
-            (HOLDS, "max_bars"),
-        ):
-            if cursor.take(*names):
-                cursor.take("limit", "order", "rule")
-                if getattr(self.current.risk, field) is None:
-                    raise Refused(f"the strategy has no {field}")
-                self.risk[field] = None
-                self.done.append(f"{field}: none")
-                return True
-        for named, field in (
-            (("exit rule", "exit condition", "exit", "sell rule", "sell condition", "sell signal", "exits"), "exit"),
-            (("ranking", "rank", "rank rule"), "rank"),
-            (("symbols", "symbol filter", "symbol list", "symbols filter", "symbol restriction"), "symbols"),
-        ):
-            if cursor.take(*named):
-                if getattr(self.current, field) is None:
-                    raise Refused(f"the strategy has no {field}")
-                self._put(field, None)
-                return True
-        if self.symbol_ahead():
-            gone = self.symbol_list()
-            here = self.current.symbols or ()
-            missing = [symbol for symbol in gone if symbol not in here]
-            left = tuple(symbol for symbol in here if symbol not in gone)
-            if missing or not left:
-                raise Refused(f"the strategy's symbols are {', '.join(here) or 'all there are'}")
-            self._put("symbols", left)
-            return True
-        functions = self._functions()
-        if functions is None:
-            return False
-        cursor.take(*_CONDITION_NOUNS)
-        self._remove_conditions(functions)
-        return True
-
-    def _remove_conditions(self, functions: frozenset[str]) -> None:
-        found = 0
-        for field in ("entry", "exit"):
-            rule: str | None = getattr(self.current, field)
-            if rule is None:
-                continue
-            top = ast.parse(rule, mode="eval").body
-            parts = top.values if isinstance(top, ast.BoolOp) and isinstance(top.op, ast.And) else [top]
-            left = [part for part in parts if not functions & _names(part)]
-            if len(left) == len(parts):
-                continue
-            found += 1
-            if field == "entry" and not left:
-                raise Refused("that is the only condition to buy; say what takes its place")
-            kept = join("and", [condition_of(ast.unparse(part)) for part in left]).text if left else None
-            self._put(field, kept)
-        if not found:
-            raise Refused("the strategy has no such condition")
-
-    def _add_symbols(self) -> bool:
-        cursor = self.cursor
-        if not cursor.take("add", "also trade", "also add", "include", "also include", "trade also", "and also"):
-            return False
-        cursor.take("the symbols", "symbols", "symbol", "the symbol", "ticker")
-        if not self.symbol_ahead():
-            return False
-        added = self.symbol_list()
-        cursor.take("to the symbols", "to symbols", "to the list", "to the universe", "to the watchlist", "to it")
-        if self.current.symbols is None:
-            raise Refused("the strategy trades every symbol already")
-        self._put("symbols", tuple(dict.fromkeys((*self.current.symbols, *added))))
-        return True
-
-    def _functions(self) -> frozenset[str] | None:
-        """Take the name of an indicator and return the functions that it stands for."""
-        cursor = self.cursor
-        name = cursor.take(*AVERAGES)
-        if name is not None:
-            any_average = ("average" in name and not name.startswith(("simple", "expo", "weighted"))) or name in (
-                "ma",
-                "mas",
-            )
-            return _AVERAGE_FUNCTIONS if any_average else frozenset((AVERAGES[name],))
-        name = cursor.take(*INDICATOR_PHRASES)
-        if name is not None:
-            text = INDICATOR_PHRASES[name][0]
-            return frozenset(
-                ("percent_change", "roc", "momentum") if "percent_change" in text else (text.split("(")[0],)
-            )
-        if cursor.take("macd"):
-            return frozenset(("macd", "macd_signal", "macd_histogram"))
-        if cursor.take("bollinger bands", "bollinger band", "bollinger"):
-            return frozenset(("bollinger_upper", "bollinger_lower", "bollinger_middle"))
-        if cursor.take("volume"):
-            return frozenset(("volume",))
-        if cursor.take("breakout", "high", "channel"):
-            return frozenset(("highest",))
-        return None
-
-    def _window(self) -> bool:
-        # "set the RSI period to 21", "use a 21 day RSI", "change the slow moving average to 100"
-        cursor = self.cursor
-        has_verb = cursor.take(*_WINDOW_VERBS) is not None
-        cursor.skip("a", "an", "the", "my")
-        counted = self.numbers.bars()
-        which = cursor.take("fast", "short", "faster", "shorter", "slow", "long", "slower", "longer")
-        functions = self._functions()
-        if functions is None:
-            return False
-        if counted is not None:
-            if not has_verb or not self.ends_phrase() or cursor.sees("instead of"):
-                return False
-            self._set_windows(functions, counted, None, which)
-            return True
-        if "macd" in functions and which is None:
-            which = cursor.take("fast", "slow", "signal")
-        named = cursor.take(*_PERIOD) is not None
-        before = (self.numbers.bars() or self.numbers.whole_number()) if cursor.take("from") else None
-        is_said = cursor.take(*_TO) is not None
-        unit = self.numbers.bars()
-        window = unit or self.numbers.whole_number()
-        if window is None and not is_said and cursor.sees("(", "of", "over", "for"):
-            window = unit = self.numbers.window()
-        if window is None or not (has_verb or named):
-            return False
-        if not (named or which or unit or before):
-            if not has_verb or "volume" in functions or cursor.sees("to", "instead of"):
-                return False
-            self._check_is_period(functions, window)
-        cursor.take(*_PERIOD, "bars", "days")
-        self._set_windows(functions, window, before, which)
-        return True
-
-    def _check_is_period(self, functions: frozenset[str], number: int) -> None:
-        # "Change RSI to 21" can only be its period; of 25 or 80 it may be a level to buy or sell at. Levels are round.
-        levels = [
-            float(each.value.text)
-            for rule in (self.current.entry, self.current.exit)
-            if rule is not None
-            for each in comparisons_of(rule)
-            if each.subject.function in functions and each.value.is_constant
-        ]
-        if levels and (number % 5 == 0 or number > 25 or any(level % 5 for level in levels)):
-            raise Refused(
-                f"its period or its level? say period {number}, or buy below {number}, or sell above {number}"
-            )
-
-    def _set_windows(self, functions: frozenset[str], window: int, before: int | None, which: str | None) -> None:
-        rules = [rule for rule in (self.current.entry, self.current.exit, self.current.rank) if rule is not None]
-        parameter = None
-        if "macd" in functions:
-            if which is None:
-                raise Refused("MACD has three periods; say fast, slow or signal")
-            parameter = which
-        calls = [node for rule in rules for node in ast.walk(ast.parse(rule, mode="eval")) if _calls(node, functions)]
-        windows = {_window_of(node, parameter) for node in calls if isinstance(node, ast.Call)}
-        if which in ("fast", "short", "faster", "shorter") and parameter is None and windows:
-            before = min(windows)
-        elif which is not None and parameter is None and windows:
-            before = max(windows)
-        if before is not None:
-            windows &= {before}
-        if not windows:
-            raise Refused(f"the strategy has no {' or '.join(sorted(functions))} to change")
-        if len(windows) > 1:
-            raise Refused(f"which one: {', '.join(map(str, sorted(windows)))}? say from which to which")
-        (old,) = windows
-
-        def change(node: ast.AST) -> ast.expr | None:
-            if isinstance(node, ast.Call) and _calls(node, functions) and _window_of(node, parameter) == old:
-                return _with_window(node, parameter, window)
-            return None
-
-        self._transform(change)
-
-    def _transform(self, change: Callable[[ast.AST], ast.expr | None]) -> int:
-        total = 0
-        for field in ("entry", "exit", "rank"):
-            rule: str | None = getattr(self.current, field)
+    def rules_with(self, change: Callable[[str], str]) -> None:
+        """Change each rule that is there."""
+        for name in _RULES:
+            rule: str | None = getattr(self.current, name)
             if rule is not None:
-                text, count = _transformed(rule, change)
-                total += count
-                if count:
-                    self._put(field, text)
-        self.known = comparisons_of(self.current.entry)
-        return total
+                self.put(name, change(rule))
 
-    def _threshold(self) -> bool:
-        # "change the oversold level to 25", "set the RSI threshold to 20"
-        cursor = self.cursor
-        cursor.skip("change", "set", "update", "make", "adjust", "raise", "lower", "the", "a", "my")
-        side = cursor.take("buy", "entry", "oversold", "sell", "exit", "overbought")
-        functions = self._functions()
-        is_level = cursor.take(*_THRESHOLD) is not None or side in ("oversold", "overbought")
-        if not is_level or (side is None and functions is None):
-            return False
-        before = self.numbers.plain_number() if cursor.take("from") else None
-        cursor.take(*_TO)
-        value = self.numbers.plain_number()
-        if value is None:
-            return False
-        fields = {"buy": ["entry"], "entry": ["entry"], "oversold": ["entry"], None: ["entry", "exit"]}.get(
-            side, ["exit"]
-        )
-        found: list[tuple[str, Comparison]] = []
-        for field in fields:
-            rule: str | None = getattr(self.current, field)
-            for each in comparisons_of(rule) if rule is not None else []:
-                fits = functions is None or each.subject.function in functions
-                if each.value.is_constant and fits and before in (None, each.value):
-                    found.append((field, each))
+    def limit(self, limit: tuple[Any, ...], is_instead: bool = False) -> None:
+        """Set a limit."""
+        own = clauses.Strategy(self.made.scope)
+        own.limit(limit)
+        ((name, value),) = own.risk.items()
+        if is_instead and getattr(self.current.risk, name) is None:
+            raise NotRead(f"instead of what? the strategy has no {name}; say what to remove")
+        if name in self.done and getattr(self.current.risk, name) != value:
+            raise NotRead(f"it gives {name} twice")
+        self.done.add(name)
+        self.risk(name, value)
+
+    def risk(self, name: str, value: Any) -> None:
+        """Set a field of the limits."""
+        self.put("risk", Risk(**{**msgspec.structs.asdict(self.current.risk), name: value}))
+
+    def _seed(self, name: str) -> None:
+        """Let "it" and "below 25" speak of what the rule that is there speaks of."""
+        scope, rule = self.made.scope, getattr(self.current, name) or self.current.entry
+        scope.is_exit = name == "exit"
+        scope.subjects = {("raw", each.subject, each.function) for each in comparisons(rule)}
+        scope.subject = next(iter(scope.subjects)) if len(scope.subjects) == 1 else None
+        crossed = crossings(self.current.entry)
+        if len(crossed) == 1:
+            left, right, direction = crossed[0]
+            scope.crossing, scope.crossings = (("raw", left, ""), ("raw", right, ""), direction), 1
+        for indicator in indicators():
+            found = {each for rule in _RULES for each in windows_of_indicator(getattr(self.current, rule), indicator)}
+            scope.windows[indicator] = dict.fromkeys((float(each), "bar") for each in sorted(found))
+            if not found:
+                del scope.windows[indicator]
+
+    def _rule(self, name: str, condition: Any, is_also: bool) -> None:
+        if name not in self.done:
+            self._seed(name)
+        self.made.scope.is_named = False
+        before: str | None = getattr(self.current, name)
+        if condition[0] == "compare" and condition[1] is None and isinstance(condition[3], Number) and before:
+            self._threshold([name], None, condition[2], condition[3])
+            return
+        text = written(self.made.scope, condition)
+        is_more = is_also or name in self.done
+        self.put(name, joined(before, text, "or") if is_more and before else text)
+        self.done.add(name)
+
+    def _filter(self, condition: Any) -> None:
+        self._seed("entry")
+        text = written(self.made.scope, condition)
+        for new in comparisons(text):
+            for each in comparisons(self.current.entry):
+                if new.subject == each.subject and new.sign[0] == each.sign[0] and f"not ({new.text})" not in text:
+                    raise NotRead(f"{each.text} is there already; to change it say buy when ... instead")
+        _check_together(self.current.entry, text)
+        self.put("entry", joined(self.current.entry, text, "and"))
+
+    def _threshold(self, names: list[str], functions: frozenset[str] | None, sign: str, number: Number) -> None:
+        found: list[tuple[str, Comparison]] = [
+            (name, each)
+            for name in names
+            for each in comparisons(getattr(self.current, name))
+            if (functions is None or each.function in functions) and (not sign or each.sign[0] == sign[0])
+        ]
         if len(found) != 1:
             which = ", ".join(each.text for _, each in found) or "none"
-            raise Refused(f"the conditions with such a number are: {which}; say which, as in buy below 25")
-        field, old = found[0]
-        new = Comparison(old.subject, old.operator, value)
-        self._put(field, replace_in(getattr(self.current, field), old.text, new.text)[0])
-        return True
-
-    def _swap(self) -> bool:
-        # "use EMA instead of SMA", "replace the 50 day SMA with the 100 day SMA", "change 30 to 25"
-        cursor = self.cursor
-        verb = cursor.take(*_SWAP)
-        if verb is None:
-            return False
-        if self.symbol_ahead():
-            return self._swap_symbol()
-        first = self._operand()
-        if first is None:
-            return False
-        if verb == "use":
-            if cursor.take("instead of", "in place of", "rather than"):
-                second = self._operand()
-                return second is not None and self._swapped(second, first)
-            family = AVERAGES.get(first) if isinstance(first, str) else None
-            return family is not None and self._swapped_family(_AVERAGE_FUNCTIONS - {family}, family)
-        if not cursor.take("with", "by", "to", "for", "into"):
-            return False
-        second = self._operand()
-        return second is not None and self._swapped(first, second)
-
-    def _swap_symbol(self) -> bool:
-        old = self._symbol()
-        new = self._symbol() if self.cursor.take("with", "by", "to", "for") else None
-        here = self.current.symbols or ()
-        if old is None or new is None:
-            return False
-        if old not in here:
-            raise Refused(f"the strategy's symbols are {', '.join(here) or 'all there are'}")
-        self._put("symbols", tuple(dict.fromkeys(new if symbol == old else symbol for symbol in here)))
-        return True
-
-    def _operand(self) -> str | Series | None:
-        # The name of a kind of average, or a series or number.
-        cursor = self.cursor
-        cursor.skip("the", "a", "an", "all", "simple" if cursor.sees("simple ones") else "the")
-        start = cursor.at
-        name = cursor.take(*AVERAGES)
-        if name is not None and not cursor.word().number and not cursor.sees("("):
-            return name
-        cursor.at = start
-        series = self.numbers.term()
-        if series is not None:
-            return series
-        bars = self.numbers.bars()
-        return Series(number_text(bars)) if bars is not None else self.numbers.plain_number()
-
-    def _swapped(self, old: str | Series, new: str | Series) -> bool:
-        if isinstance(old, str) and isinstance(new, str):
-            return self._swapped_family(frozenset((AVERAGES[old],)), AVERAGES[new])
-        if isinstance(old, str) or isinstance(new, str):
-            return False
-        if new.is_constant and not old.is_constant:
-            functions = frozenset((old.function,)) & FUNCTIONS.keys()
-            whole = float(new.text)
-            node = ast.parse(old.text, mode="eval").body
-            if not functions or whole != int(whole) or not isinstance(node, ast.Call):
-                return False
-            self._check_is_period(functions, int(whole))
-            text = ast.unparse(_with_window(node, None, int(whole)))
-        else:
-            if old.function != new.function and not (old.is_price_like and new.is_price_like):
-                raise Refused(f"what {old.text} is compared with is not for {new.text}; say the whole condition")
-            text = new.text
-        wanted = ast.dump(ast.parse(old.text, mode="eval").body)
-        count = self._transform(lambda node: ast.parse(text, mode="eval").body if ast.dump(node) == wanted else None)
-        if old.is_constant and count > 1:
-            raise Refused(f"{old.text} stands at {count} places; say which")
-        if not count:
-            raise Refused(f"the strategy has no {old.text}")
-        return True
-
-    def _swapped_family(self, old: frozenset[str], new: str) -> bool:
-        def change(node: ast.AST) -> ast.expr | None:
-            if isinstance(node, ast.Call) and _calls(node, old):
-                return ast.Call(ast.Name(new, ast.Load()), node.args, node.keywords)
-            return None
-
-        if not self._transform(change):
-            raise Refused(f"the strategy has no {' or '.join(sorted(old))} to replace")
-        return True
-
-    def _replace(self) -> bool:
-        # "change the exit to RSI above 80"
-        cursor = self.cursor
-        cursor.skip("change", "set", "update", "make", "replace", "the", "my")
-        field = {"entry": "entry", "buy": "entry", "exit": "exit", "sell": "exit"}.get(cursor.peek())
-        if field is None:
-            return False
-        cursor.move(1)
-        cursor.take(*_CONDITION_NOUNS, "signal")
-        if not cursor.take("to", "with", "by", ":", "="):
-            return False
-        reader = self.condition(self.known if field == "entry" else self.known_to_sell or self.known)
-        if reader is None:
-            return False
-        (self.set_entry if field == "entry" else self.set_exit)(reader, False)
-        return True
-
-    def _require(self) -> bool:
-        cursor = self.cursor
-        cursor.take("also", "additionally", "and")
-        field = "entry" if cursor.take(*_REQUIRE) else "exit" if cursor.take(*_REQUIRE_EXIT) else None
-        if field is None:
-            return False
-        reader = self.condition(self.known)
-        if reader is None or reader.found is None:
-            return False
-        before: str | None = getattr(self.current, field)
-        for each in comparisons_of(before) if before is not None else []:
-            alike = any((made.subject, made.rises) == (each.subject, each.rises) for made in reader.made)
-            if alike and each.value.is_constant:
-                verb = "buy" if field == "entry" else "sell"
-                raise Refused(f"{each.text} is there already; to change it say {verb} when ... instead")
-        parts = [condition_of(before), reader.found] if before is not None else [reader.found]
-        self._put(field, join("and", parts).text)
-        return True
+            raise NotRead(f"the conditions with such a number are: {which}; say which, as in buy when RSI below 25")
+        name, old = found[0]
+        value = -number.value if number.sign == "-" else number.value
+        self.put(
+            name, replaced(getattr(self.current, name), old.text, f"{old.subject} {sign or old.sign} {plain(value)}")
+        )
 
 
-def _transformed(rule: str, change: Callable[[ast.AST], ast.expr | None]) -> tuple[str, int]:
+def windows_of_indicator(rule: str | None, indicator: str) -> set[int]:
+    """Return the windows of an indicator of the lexicon in a rule, where it is one function."""
+    return (
+        windows_of(rule, frozenset([indicator]))
+        if indicator in ("rsi", "adx", "atr", "cci", "roc", "stochastic_k")
+        else set()
+    )
+
+
+def joined(first: str, second: str, word: str) -> str:
+    """Join two rules, with brackets where they are needed."""
+    other = "or" if word == "and" else "and"
+    sides = [f"({each})" if f" {other} " in each and word == "and" else each for each in (first, second)]
+    return f" {word} ".join(sides)
+
+
+def _check_together(first: str, second: str) -> None:
+    for new in comparisons(second):
+        for each in comparisons(first):
+            crossed = (new.sign[0], each.sign[0]) in ((">", "<"), ("<", ">"))
+            low, high = (new, each) if new.sign[0] == ">" else (each, new)
+            if new.subject == each.subject and crossed and low.number >= high.number and "not" not in second:
+                raise NotRead(f"{new.text} and {each.text} never hold on one bar")
+
+
+_CHANGES: dict[str, Callable[..., None]] = {}
+
+
+def _changes(change: Callable[..., None]) -> Callable[..., None]:
+    _CHANGES[change.__name__.strip("_")] = change
+    return change
+
+
+@_changes
+def _refused(editor: Editor, reason: str) -> None:
+    raise NotRead(reason)
+
+
+@_changes
+def _nothing(editor: Editor) -> None:
+    editor.put("symbols", None)
+
+
+@_changes
+def _symbols(editor: Editor, symbols: tuple[str, ...]) -> None:
+    editor.put("symbols", tuple(dict.fromkeys(symbols)))
+
+
+@_changes
+def _timeframe(editor: Editor, timeframe: str) -> None:
+    editor.put("timeframe", timeframe)
+    editor.made.scope.timeframe = timeframe
+
+
+@_changes
+def _rank(editor: Editor, order: str | None, series: Any) -> None:
+    text = editor.made.scope.text(series)
+    editor.put("rank", f"-{text}" if order == "lowest" else text)
+
+
+@_changes
+def _swap_limit(editor: Editor, name: str, old: Number, new: Number) -> None:
+    if getattr(editor.current.risk, name) != old.value / 100:
+        raise NotRead(f"{name} does not stand at that")
+    editor.limit(("limit", name, new.value / 100))
+
+
+@_changes
+def _relative(editor: Editor, name: str, step: Number, direction: str) -> None:
+    before = getattr(editor.current.risk, name)
+    if before is None:
+        raise NotRead(f"the strategy has no {name}")
+    after = round(before + step.value / 100 * (1 if direction == "more" else -1), 10)
+    if not step.is_percent or after <= 0:
+        raise NotRead(f"{name} is {before:.4g} and cannot become {after:.4g}; say what it is to be")
+    editor.made.scope.assume(f"{name}: {before * 100:g}% becomes {after * 100:g}%")
+    editor.risk(name, after)
+
+
+@_changes
+def _scaled_limit(editor: Editor, name: str, factor: float) -> None:
+    before = getattr(editor.current.risk, name)
+    if before is None:
+        raise NotRead(f"the strategy has no {name}")
+    editor.risk(name, round(before * factor, 10))
+
+
+@_changes
+def _relative_hold(editor: Editor, span: Any, direction: str) -> None:
+    before = editor.current.risk.max_bars
+    after = (before or 0) + editor.made.scope.bars(span) * (1 if direction == "more" else -1)
+    if before is None or after < 1:
+        raise NotRead(f"max_bars is {before} and cannot become {after}; say how long to hold")
+    editor.risk("max_bars", after)
+
+
+@_changes
+def _removed(editor: Editor, many: tuple[tuple[Any, ...], ...]) -> None:
+    tickers = tuple(each[1] for each in many if each[0] == "ticker")
+    if tickers:
+        _removed_symbols(editor, tickers)
+    for each in many:
+        if each[0] == "field":
+            _remove_field(editor, each[1])
+        elif each[0] == "part":
+            _remove_part(editor, each[1], each[2])
+
+
+def _remove_field(editor: Editor, name: str) -> None:
+    is_limit = name in Risk.__struct_fields__
+    if getattr(editor.current.risk if is_limit else editor.current, name) is None:
+        raise NotRead(f"the strategy has no {name}")
+    if is_limit:
+        editor.risk(name, None)
+    else:
+        editor.put(name, None)
+
+
+def _remove_part(editor: Editor, name: str, window: Number | None) -> None:
+    is_named = speaks_of(functions_of(name), None if window is None else int(window.value))
     count = 0
-
-    class Changer(ast.NodeTransformer):
-        def visit(self, node: ast.AST) -> ast.AST:
-            nonlocal count
-            new = change(node)
-            if new is None:
-                return self.generic_visit(node)
-            count += 1
-            # What stands inside may be of the same kind: an average of averages.
-            return self.generic_visit(new)
-
-    tree = Changer().visit(ast.parse(rule, mode="eval"))
-    return (ast.unparse(ast.fix_missing_locations(tree)), count) if count else (rule, 0)
+    for rule_name in ("entry", "exit"):
+        rule: str | None = getattr(editor.current, rule_name)
+        if rule is not None:
+            kept, found = without(rule, is_named)
+            count += found
+            if rule_name == "entry" and kept is None:
+                raise NotRead("that is the only condition to buy; say what takes its place")
+            editor.put(rule_name, kept)
+    if not count:
+        raise NotRead("the strategy has no such condition")
 
 
-def _calls(node: ast.AST, functions: frozenset[str]) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in functions
+@_changes
+def _removed_symbols(editor: Editor, symbols: tuple[str, ...]) -> None:
+    here = editor.current.symbols or ()
+    left = tuple(each for each in here if each not in symbols)
+    if not set(symbols) <= set(here) or not left:
+        raise NotRead(f"the strategy's symbols are {', '.join(here) or 'all there are'}; say which are left")
+    editor.put("symbols", left)
 
 
-def _names(node: ast.AST) -> frozenset[str]:
-    return frozenset(each.id for each in ast.walk(node) if isinstance(each, ast.Name))
+@_changes
+def _added_symbols(editor: Editor, symbols: tuple[str, ...]) -> None:
+    if editor.current.symbols is None:
+        raise NotRead("the strategy trades every symbol already")
+    editor.put("symbols", tuple(dict.fromkeys((*editor.current.symbols, *symbols))))
 
 
-def _window_parameter(call: ast.Call, parameter: str | None) -> int:
-    parameters = FUNCTIONS[ast.unparse(call.func)].parameters
-    for index, each in enumerate(parameters):
-        if each.name == parameter or (parameter is None and each.kind == "window"):
-            return index
-    raise Refused(f"{ast.unparse(call.func)} has no period")
+@_changes
+def _swapped_symbol(editor: Editor, old: str, new: str) -> None:
+    here = editor.current.symbols or ()
+    if old not in here:
+        raise NotRead(f"the strategy's symbols are {', '.join(here) or 'all there are'}")
+    editor.put("symbols", tuple(dict.fromkeys(new if each == old else each for each in here)))
 
 
-def _window_of(call: ast.Call, parameter: str | None) -> int:
-    index = _window_parameter(call, parameter)
-    each = FUNCTIONS[ast.unparse(call.func)].parameters[index]
-    given = [keyword.value for keyword in call.keywords if keyword.arg == each.name]
-    node = call.args[index] if index < len(call.args) else given[0] if given else None
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, int) else int(each.default or 0)
+@_changes
+def _window(editor: Editor, name: str, before: Number | None, number: Number) -> None:
+    """Change "RSI to 21", which can only be its period; 25 or 80 may be a level to buy or sell at. Levels are round."""
+    levels = [
+        each.number
+        for rule in (editor.current.entry, editor.current.exit)
+        for each in comparisons(rule)
+        if each.function in functions_of(name)
+    ]
+    value = number.value
+    if before is None and levels and (value % 5 == 0 or value > 25 or any(level % 5 for level in levels)):
+        raise NotRead(
+            f"its period or its level? say period {plain(value)}, or buy below {plain(value)}, "
+            f"or sell above {plain(value)}"
+        )
+    set_window(editor, functions_of(name), before, number)
 
 
-def _with_window(call: ast.Call, parameter: str | None, window: int) -> ast.Call:
-    index = _window_parameter(call, parameter)
-    name = FUNCTIONS[ast.unparse(call.func)].parameters[index].name
-    value = ast.Constant(window)
-    if index < len(call.args):
-        return ast.Call(call.func, [*call.args[:index], value, *call.args[index + 1 :]], call.keywords)
-    keywords = [keyword for keyword in call.keywords if keyword.arg != name]
-    if index == len(call.args) and len(keywords) == len(call.keywords):
-        return ast.Call(call.func, [*call.args, value], keywords)
-    return ast.Call(call.func, call.args, [*keywords, ast.keyword(name, value)])
+@_changes
+def _window_of(editor: Editor, name: str, number: Number) -> None:
+    set_window(editor, functions_of(name), None, number)
+
+
+@_changes
+def _average_window(editor: Editor, function: str, number: Number) -> None:
+    set_window(editor, _averages(editor, function), None, number)
+
+
+@_changes
+def _average_from(editor: Editor, function: str | None, before: Number, number: Number) -> None:
+    set_window(editor, _averages(editor, function), before, number)
+
+
+@_changes
+def _average_to(editor: Editor, function: str, before: Number, other: str, number: Number) -> None:
+    functions = _averages(editor, function)
+    set_window(editor, functions, before, number)
+    if other not in functions:
+        editor.rules_with(lambda rule: with_function(rule, functions, other, int(number.value))[0])
+
+
+@_changes
+def _macd_window(editor: Editor, parameter: str, number: Number) -> None:
+    set_window(editor, functions_of("macd"), None, number, parameter)
+
+
+@_changes
+def _threshold(editor: Editor, state: str, number: Number) -> None:
+    names, sign = (["entry"], "<") if state == "oversold" else (["exit"], ">")
+    editor._threshold(names, None, sign, number)
+
+
+@_changes
+def _any_threshold(editor: Editor, name: str | None, number: Number) -> None:
+    editor._threshold(["entry", "exit"], None if name is None else functions_of(name), "", number)
+
+
+@_changes
+def _swapped_number(editor: Editor, old: Number, new: Number) -> None:
+    risk = [name for name in Risk.__struct_fields__ if getattr(editor.current.risk, name) == old.value / 100]
+    if old.is_percent:
+        if len(risk) != 1:
+            raise NotRead(f"what stands at {plain(old.value)}% is not clear; say the stop or the target")
+        editor.limit(("limit", risk[0], new.value / 100))
+        return
+    kinds = {
+        kind
+        for name in _RULES
+        if (rule := getattr(editor.current, name))
+        for kind in with_number(rule, old.value, 0)[1]
+    }
+    if len(kinds) != 1:
+        what = "several kinds of number are" if kinds else "no number is"
+        raise NotRead(f"{what} {plain(old.value)} in the rules; say which becomes {plain(new.value)}")
+    if kinds == {"window"} and whole(new) is None:
+        raise NotRead("a number of bars must be a whole number from 1 to 1000")
+    editor.rules_with(lambda rule: with_number(rule, old.value, new.value)[0])
+
+
+@_changes
+def _swapped_function(editor: Editor, old: str | None, new: str) -> None:
+    functions = AVERAGES - {new} if old is None else frozenset([old])
+    if not any(windows_of(getattr(editor.current, name), functions) for name in _RULES):
+        raise NotRead(f"the strategy has no {' or '.join(sorted(functions))}")
+    editor.rules_with(lambda rule: with_function(rule, functions, new)[0])
+
+
+def functions_of(name: str) -> frozenset[str]:
+    """Return the functions of the rule language that a name of the lexicon stands for."""
+    return frozenset(_FUNCTIONS.get(name, (name,)))
+
+
+def _averages(editor: Editor, function: str | None) -> frozenset[str]:
+    """Return the averages that are meant: "the 50 day" may be of any kind, and so may "moving average"."""
+    named_one = frozenset([function or "sma"])
+    here = any(windows_of(getattr(editor.current, name), named_one) for name in _RULES)
+    return named_one if here or function not in (None, "sma") else AVERAGES
+
+
+def set_window(
+    editor: Editor, functions: frozenset[str], before: Number | None, number: Number, parameter: str | None = None
+) -> None:
+    """Give these functions another window. Raises NotRead where none has one, or several have different ones."""
+    if whole(number) is None:
+        raise NotRead(f"{plain(number.value)} is no number of bars")
+    found = {each for name in _RULES for each in windows_of(getattr(editor.current, name), functions, parameter)}
+    windows = found & {int(before.value)} if before is not None else found
+    if not windows:
+        raise NotRead(f"the strategy has no {' or '.join(sorted(functions))} to change")
+    if len(windows) > 1:
+        raise NotRead(f"which one: {', '.join(map(str, sorted(windows)))}? say from which to which")
+    (old,) = windows
+    editor.rules_with(lambda rule: with_window(rule, functions, old, int(number.value), parameter))
+    editor._seed("entry")

@@ -1,593 +1,388 @@
-"""The numbers that a prompt speaks of: prices, averages, indicators, spans of time; each becomes a rule text.
+"""Series as rules: what each kind is in the rule language, and what "it", "its average" and spans of time are.
 
-Invariant: a parser that does not find its phrase leaves the cursor where it was.
+Invariant: a default that nobody said is among the assumptions.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
 
-from aworker.trading.prompts.words import Cursor
-from aworker.trading.rules import INDICATORS, SERIES, RuleError, parse_rule
+from aworker.trading.prompts.lattice import Number
+from aworker.trading.prompts.phrases import Series, Span
 from aworker.trading.strategies.strategy import TIMEFRAMES
 
-MAX_CALL_WORDS = 400
-
-ARTICLES = ("the", "a", "an", "its", "it's", "their", "this", "that", "current")
-_OF_TODAY = ("today's", "daily")
-
-AVERAGES: dict[str, str] = {
-    "moving average": "sma",
-    "moving averages": "sma",
-    "simple moving average": "sma",
-    "simple moving averages": "sma",
-    "ma": "sma",
-    "mas": "sma",
-    "dma": "sma",
-    "sma": "sma",
-    "smas": "sma",
-    "simple ma": "sma",
-    "average": "sma",
-    "mean": "sma",
-    "exponential moving average": "ema",
-    "exponential moving averages": "ema",
-    "exponential average": "ema",
-    "exponential ma": "ema",
-    "ema": "ema",
-    "emas": "ema",
-    "weighted moving average": "wma",
-    "weighted moving averages": "wma",
-    "weighted average": "wma",
-    "wma": "wma",
-    "wmas": "wma",
-}
-
-# Phrase -> rule text for a window, and the usual window.
-INDICATOR_PHRASES: dict[str, tuple[str, int | None]] = {
-    "rsi": ("rsi(close, {})", 14),
-    "relative strength index": ("rsi(close, {})", 14),
-    "atr": ("atr({})", 14),
-    "average true range": ("atr({})", 14),
-    "adx": ("adx({})", 14),
-    "average directional index": ("adx({})", 14),
-    "cci": ("cci({})", 20),
-    "commodity channel index": ("cci({})", 20),
-    "stochastic": ("stochastic_k({})", 14),
-    "stochastic oscillator": ("stochastic_k({})", 14),
-    "stochastics": ("stochastic_k({})", 14),
-    "stochastic %k": ("stochastic_k({})", 14),
-    "stochastic % k": ("stochastic_k({})", 14),
-    "stochastic k": ("stochastic_k({})", 14),
-    "stochastic % d": ("stochastic_d({})", 14),
-    "stochastic d": ("stochastic_d({})", 14),
-    "vwap": ("vwap({})", 20),
-    "volume weighted average price": ("vwap({})", 20),
-    "roc": ("roc(close, {})", 10),
-    "rate of change": ("roc(close, {})", 10),
-    "momentum": ("percent_change(close, {})", 20),
-    "return": ("percent_change(close, {})", None),
-    "returns": ("percent_change(close, {})", None),
-    "performance": ("percent_change(close, {})", None),
-    "price change": ("percent_change(close, {})", None),
-    "percent change": ("percent_change(close, {})", None),
-    "percentage change": ("percent_change(close, {})", None),
-    "% change": ("percent_change(close, {})", None),
-    "gain": ("percent_change(close, {})", None),
-    "volatility": ("stddev(percent_change(close, 1), {})", 20),
-    "standard deviation": ("stddev(close, {})", 20),
-}
-
-_PRICES: dict[str, str] = {
-    "price": "close",
-    "prices": "close",
-    "close": "close",
-    "closing price": "close",
-    "stock": "close",
-    "stock price": "close",
-    "share price": "close",
-    "stock's price": "close",
-    "shares": "close",
-    "open": "open",
-    "opening price": "open",
-    "high": "high",
-    "low": "low",
-    "volume": "volume",
-    "trading volume": "volume",
-}
-
-_AVERAGE_VOLUME = (
-    "average volume",
-    "volume average",
-    "volume moving average",
-    "volume sma",
-    "average trading volume",
-)
-_BANDS = {"upper": "bollinger_upper", "lower": "bollinger_lower", "middle": "bollinger_middle"}
-
-_BAR_UNITS = ("bar", "bars", "period", "periods", "candle", "candles")
-_UNITS: dict[str, str] = {
-    "day": "day",
-    "days": "day",
-    "d": "day",
-    "session": "day",
-    "sessions": "day",
-    "week": "week",
-    "weeks": "week",
-    "wk": "week",
-    "w": "week",
-    "month": "month",
-    "months": "month",
-    "mo": "month",
-    "year": "year",
-    "years": "year",
-    "yr": "year",
-    "y": "year",
-    "minute": "minute",
-    "minutes": "minute",
-    "min": "minute",
-    "mins": "minute",
-    "m": "minute",
-    "hour": "hour",
-    "hours": "hour",
-    "hr": "hour",
-    "h": "hour",
-}
-
-# Trading bars of a calendar unit: a year is 252 sessions, a month 21, a week 5.
-_DAILY_BARS = {"day": 1, "week": 5, "month": 21, "year": 252}
-_WEEKLY_BARS = {"week": 1, "year": 52}
-_UNIT_SECONDS = {"minute": 60, "hour": 3_600}
+CLOSE: Series = ("price", "close")
+VOLUME: Series = ("price", "volume")
+_DAYS = {"day": 1, "week": 5, "month": 21, "year": 252}
+_PARTNERS = {"stochastic_d": "stochastic_k", "stochastic_k": "stochastic_d"}
+_SECONDS = {"hour": 3_600, "minute": 60}
 
 
-# What a number counts, by the outermost function; those that keep the kind of what they are made of.
-_KINDS: dict[str, str] = {
-    **dict.fromkeys(("open", "high", "low", "close", "vwap"), "price"),
-    "volume": "volume",
-    **dict.fromkeys(("rsi", "adx", "stochastic_k", "stochastic_d"), "bounded"),
-    "cci": "cci",
-    **dict.fromkeys(("roc", "percent_change"), "percent"),
-    **dict.fromkeys(("macd", "macd_signal", "macd_histogram"), "macd"),
-    "obv": "obv",
-}
-_KEEPING = ("sma", "ema", "wma", "highest", "lowest", "lag", *_BANDS.values())
-_KIND = re.compile(rf"(?:[0-9.]+ \* )?(?:(?:{'|'.join(_KEEPING)})\()*([a-z_]+)")
+class NotRead(Exception):
+    """The prompt cannot be read; ``args[0]`` says why.
+
+    ``is_trap``: it was understood well enough to know that it must not be traded, however else it might be read.
+    ``choices`` are ready prompts, one for each way to read it; ``words`` are those that it is about.
+    """
+
+    def __init__(
+        self, reason: str, *, is_trap: bool = False, choices: tuple[str, ...] = (), what: str = "", words: str = ""
+    ) -> None:
+        super().__init__(reason)
+        self.is_trap = is_trap
+        self.choices = choices
+        self.unsupported = what
+        self.words = words
 
 
-class Refused(Exception):
-    """A phrase was recognised and cannot be had; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A number at each bar, as rule text."""
+class Indicator(NamedTuple):
+    """An indicator of the lexicon: its rule with ``{n}`` for its window, and what is usual for it."""
 
     text: str
-
-    @property
-    def function(self) -> str:
-        """The outermost function or price; empty for a number or arithmetic."""
-        match = re.match(r"[a-z_]+", self.text)
-        return match.group() if match else ""
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether it is the same number at every bar."""
-        return re.fullmatch(r"-?[0-9.]+", self.text) is not None
-
-    @property
-    def kind(self) -> str:
-        """What it counts: price, volume, bounded (0 to 100), percent ...; empty for a number and where it is not known.
-
-        Two series of different kinds are not compared: nobody means an RSI above a price.
-        """
-        match = _KIND.match(self.text)
-        return _KINDS.get(match.group(1), "") if match else ""
-
-    @property
-    def is_price_like(self) -> bool:
-        """Whether it is in the unit of the price, so that the price may be compared with it."""
-        return self.kind == "price"
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether it runs from 0 to 100."""
-        return self.kind == "bounded"
+    window: int
+    family: str
+    low: float | None
+    high: float | None
 
 
-def number_text(value: float) -> str:
-    """Write a number as rules do: without exponent, whole ones without a point."""
-    return str(int(value)) if value == int(value) else f"{value:.10f}".rstrip("0")
+@cache
+def indicators() -> dict[str, Indicator]:
+    """Read what the lexicon says of each indicator."""
+    table = tomllib.loads(files(__package__).joinpath("lexicon.toml").read_text(encoding="utf-8"))
+    return {
+        name: Indicator(
+            each["text"], each.get("window", 0), each.get("family", name), each.get("low"), each.get("high")
+        )
+        for name, each in table["indicator"].items()
+    }
 
 
-class SeriesReader:
-    """Reads series and spans of time at the cursor."""
+@dataclass
+class Scope:
+    """What was said so far: of what "it" is, which bars are meant, what was assumed."""
 
-    def __init__(self, cursor: Cursor, timeframe: str) -> None:
-        self.cursor = cursor
-        self.timeframe = timeframe
-        self.macd_arguments = ""
-        """The arguments of the MACD that was spoken of last, for ``its signal line``."""
-        self.averaged = "close"
-        """What ``its 20 day average`` is of."""
-        self.spoken = ""
-        """The rules so far: an indicator without a window is the one that was spoken of."""
+    timeframe: str | None = None
+    subject: Series | None = None
+    target: Any = None
+    """What the subject was compared with last."""
+    function: str | None = None
+    crossing: tuple[Series, Any, str] | None = None
+    crossings: int = 0
+    is_named: bool = False
+    """Whether this clause has said of what it speaks."""
+    subjects: set[Series] = field(default_factory=set)
+    """All that was compared so far."""
+    pair: tuple[float, float, str] | None = None
+    """The averages of a golden or death cross, where they are named apart."""
+    spoken: set[str] = field(default_factory=set)
+    """Symbols that a condition speaks of."""
+    windows: dict[str, dict[Span, None]] = field(default_factory=dict)
+    """The windows that each indicator was given."""
+    assumptions: list[str] = field(default_factory=list)
+    macd: tuple[Any, ...] = (12, 26, 9)
+    """The windows of the MACD that was spoken of."""
+    middle: Span | None = None
+    """The window of the range whose middle was spoken of."""
+    averages: set[float] = field(default_factory=set)
+    """The windows of the averages that were spoken of."""
+    is_exit: bool = False
+    shift: int = 0
+    """Bars ago of what is being written."""
 
-    def series(self) -> Series | None:
-        """Take a series, with arithmetic in the rules' own signs."""
-        cursor = self.cursor
-        left = self._product()
-        while left is not None and cursor.peek() in ("+", "-"):
-            start, sign = cursor.at, cursor.peek()
-            cursor.move(1)
-            right = self._product() or self.plain_number()
-            if right is None:
-                cursor.at = start
-                break
-            left = Series(f"({left.text} {sign} {right.text})")
-        return left
+    def assume(self, text: str) -> None:
+        """Note a default that nobody said."""
+        if text not in self.assumptions:
+            self.assumptions.append(text)
 
-    def term(self) -> Series | None:
-        """Take one series without arithmetic."""
-        start = self.cursor.at
-        self.cursor.skip(*ARTICLES)
-        of_today = self.cursor.take(*_OF_TODAY)
-        after_articles = self.cursor.at
-        for read in (self._call, self._previous, self._counted, self._extreme, self._named, self._price):
-            found = read()
-            if found is not None:
-                self.check_daily(of_today)
-                return found
-            self.cursor.at = after_articles
-        self.cursor.at = start
-        return None
+    def it(self) -> Series:
+        """Return what was spoken of last."""
+        return self.subject or CLOSE
 
-    def window(self) -> int | None:
-        """Take the window that follows an indicator: ``(14)``, ``14``, ``of 14 days``, ``over 14 days``."""
-        cursor = self.cursor
-        start = cursor.at
-        if cursor.take("("):
-            bars = self.bars() or self.whole_number()
-            if bars is not None and cursor.take(")"):
-                return bars
+    def left(self, series: Series | None, right: Any = None) -> Series:
+        """Return the side that is spoken of, for one that was left out. Raises NotRead where it may be several."""
+        if series is not None and series != ("it",):
+            return series
+        if not self.is_named and len(self.subjects) > 1:
+            kind = family(right) if is_series(right) and right != ("it",) else "any"
+            fitting = [each for each in self.subjects if kind in ("any", family(each))]
+            if kind != "any" and len(fitting) == 1:
+                return fitting[0]
+            raise NotRead("of which is spoken is not said: " + ", ".join(sorted(map(self.text, self.subjects))))
+        return self.it()
+
+    def right(self, left: Series, right: Any) -> Any:
+        """Return the side that is compared with. Raises NotRead where "it" is nothing."""
+        if right is None or isinstance(right, Number):
+            return right
+        if right == ("it",):
+            if self.target is None or self.target == left:
+                raise NotRead("what 'it' is is not said")
+            return self.target
+        if right[0] == "ago":
+            return ("lag", left, right[1])
+        return ("lag", left, (1.0, "day")) if right == ("before",) else right
+
+    def bars(self, span: Span) -> int:
+        """Turn a span into bars of the timeframe. Raises NotRead where it is no whole number of them."""
+        count, unit = span
+        timeframe = self.timeframe or "1d"
+        if unit == "bar":
+            return int(count)
+        if unit in _SECONDS:
+            bars = count * _SECONDS[unit] / TIMEFRAMES[timeframe]
+            if timeframe in ("1d", "1w"):
+                raise NotRead(f"{plain(count)} {unit}s are less than a bar of {timeframe}; say on which bars")
+        elif timeframe not in ("1d", "1w"):
+            raise NotRead(f"{unit}s are not counted in bars of {timeframe}; give a number of bars")
         else:
-            spoken = cursor.take("of", "over", "for", "over the last", "over the past", "in the last") is not None
-            cursor.take("period", "length", "window")
-            bars = self.bars()
-            if bars is not None:
-                return bars
-            bars = None if spoken else self.whole_number()
-            if bars is not None and cursor.peek() not in ("%", "percent", "x", "times", "/"):
-                return bars
-        cursor.at = start
-        return None
+            bars = 252 if (count, unit) == (52, "week") else count * _DAYS[unit]
+            bars = bars / 5 if timeframe == "1w" and (count, unit) != (52, "week") else bars
+            bars = 52.0 if timeframe == "1w" and (count, unit) in ((52, "week"), (1, "year")) else bars
+        if bars != int(bars) or bars < 1:
+            raise NotRead(f"{plain(count)} {unit}s are no whole number of {timeframe} bars")
+        if unit not in ("day", timeframe):
+            self.assume(f"{plain(count)} {unit}{'s' * (count != 1)}: {int(bars)} bars")
+        return int(bars)
 
-    def bars(self) -> int | None:
-        """Take a span of time (``20 days``, ``52-week``, ``a month``, ``10 bars``) and return it in bars.
+    def value(self, series: Series, other: Any = None) -> str:
+        """Write one side of a condition; ``other`` is the other side, for averages that do not say of what."""
+        text = self.text(series, other if is_series(other) else None)
+        return f"lag({text}, {self.shift})" if self.shift and not is_number(series) else text
 
-        Raises Refused for a span that is no whole number of bars.
-        """
-        cursor = self.cursor
-        start = cursor.at
-        is_recent = cursor.take("the last", "the past", "last", "past") is not None
-        count = 1.0 if cursor.take("a", "an") else cursor.number()
-        if count is None and is_recent:
-            count = 1.0
-        if count is not None and count == int(count) and count >= 1:
-            cursor.take("trading", "consecutive", "straight")
-            if cursor.take(*_BAR_UNITS):
-                return int(count)
-            name = cursor.peek()
-            # A letter is a unit only where it touches its number: 20d, but not "20 M".
-            if name in _UNITS and (len(name) > 1 or cursor.adjacent()):
-                cursor.move(1)
-                return self._unit_bars(int(count), _UNITS[name])
-            if name == "dma":
-                return int(count)
-        cursor.at = start
-        return None
+    def text(self, series: Series, other: Series | None = None) -> str:
+        """Write a series as it is on its bar."""
+        return _WRITERS[series[0]](self, series, other)
 
-    def check_daily(self, word: str | None) -> None:
-        """Raise Refused for a word that speaks of days where a bar is none."""
-        if word is not None and self.timeframe != "1d":
-            raise Refused(f"{word!r} speaks of days, and all rules are on the same {self.timeframe} bars")
+    def window_of(self, name: str, window: Span | None) -> int:
+        """Return an indicator's window: the one that is said, the one that was said of it before, or the usual one."""
+        usual = indicators()[name].window
+        if window is not None:
+            self.windows.setdefault(name, {})[window] = None
+        elif known := list(self.windows.get(name) or self.windows.get(_PARTNERS.get(name, "")) or ()):
+            if len(known) > 1:
+                raise NotRead(f"which {name} is not said: {', '.join(plain(each[0]) for each in known)}")
+            return self.bars(known[0])
+        elif usual:
+            self.assume(f"{name.split('_')[0]}: over {usual} bars")
+            return usual
+        return self.bars(window) if window is not None else usual
 
-    def streak(self) -> int | None:
-        """Take a number of bars one after another: ``three days in a row``, ``5 straight bars``.
 
-        Raises Refused for a span that is no bar: two weeks in a row are no ten days.
-        """
-        cursor = self.cursor
-        start = cursor.at
-        bars = self.each_bar()
-        if bars is None:
-            return None
-        if cursor.word(-2).lower in ("straight", "consecutive") or cursor.take("in a row", "straight", "consecutively"):
-            return bars
-        cursor.at = start
-        return None
+_Writer = Callable[[Scope, Series, Series | None], str]
+_WRITERS: dict[str, _Writer] = {}
 
-    def each_bar(self) -> int | None:
-        """Take a span in which something holds on every bar. Raises Refused where its unit is longer than a bar."""
-        cursor = self.cursor
-        start = cursor.at
-        cursor.take("the last", "the past", "last", "past")
-        count = self.whole_number() or 1
-        cursor.at = start
-        bars = self.bars()
-        if bars is not None and bars != count:
-            raise Refused(f"on {self.timeframe} bars that is {bars} bars, each of them; say how many bars in a row")
-        return bars
 
-    def timeframe_here(self) -> str | None:
-        """Take a bar size (``5 minute``, ``15m``, ``hourly``) and return it as ``5m``, whether it is known or not."""
-        cursor = self.cursor
-        start = cursor.at
-        for words, timeframe in (("hourly", "1h"), ("daily", "1d"), ("weekly", "1w"), ("end of day", "1d")):
-            if cursor.take(words):
-                return timeframe
-        count = cursor.number()
-        unit = _UNITS.get(cursor.peek())
-        if count is not None and unit is not None and count == int(count):
-            letter = {"minute": "m", "hour": "h", "day": "d", "week": "w"}.get(unit)
-            is_letter = len(cursor.peek()) == 1
-            if letter is not None and (not is_letter or cursor.adjacent()):
-                cursor.move(1)
-                text = f"{int(count)}{letter}"
-                return {"60m": "1h", "240m": "4h", "24h": "1d", "7d": "1w"}.get(text, text)
-        cursor.at = start
-        return None
+def _writes(*kinds: str) -> Callable[[_Writer], _Writer]:
+    def register(write: _Writer) -> _Writer:
+        _WRITERS.update(dict.fromkeys(kinds, write))
+        return write
 
-    def _unit_bars(self, count: int, unit: str) -> int:
-        bars: float
-        if self.timeframe == "1d" and unit in _DAILY_BARS:
-            # The 52-week high is that of a year's 252 sessions.
-            bars = 252 * (count // 52) if unit == "week" and count % 52 == 0 else count * _DAILY_BARS[unit]
-        elif self.timeframe == "1w" and unit in _WEEKLY_BARS:
-            bars = count * _WEEKLY_BARS[unit]
-        elif self.timeframe not in ("1d", "1w") and unit in _UNIT_SECONDS:
-            bars = count * _UNIT_SECONDS[unit] / TIMEFRAMES[self.timeframe]
-        else:
-            bars = math.nan
-        if bars == bars and bars == int(bars) and bars >= 1:
-            return int(bars)
-        raise Refused(f"{count} {unit}s are no whole number of {self.timeframe} bars; say how many bars")
+    return register
 
-    def _product(self) -> Series | None:
-        cursor = self.cursor
-        left = self.term()
-        while left is not None and cursor.peek() in ("*", "/"):
-            start, sign = cursor.at, cursor.peek()
-            cursor.move(1)
-            right = self.term() or self.plain_number()
-            if right is None:
-                cursor.at = start
-                break
-            left = Series(f"({left.text} {sign} {right.text})")
-        return left
 
-    def plain_number(self) -> Series | None:
-        """Take a number as a series of its own."""
-        value = self.cursor.number()
-        return None if value is None else Series(number_text(value))
+@_writes("price")
+def _price(scope: Scope, series: Series, other: Series | None) -> str:
+    return str(series[1])
 
-    def whole_number(self) -> int | None:
-        """Take a whole number from one on."""
-        start = self.cursor.at
-        value = self.cursor.number()
-        if value is not None and value == int(value) and value >= 1:
-            return int(value)
-        self.cursor.at = start
-        return None
 
-    def _call(self) -> Series | None:
-        text = self.call_text()
-        if text is None:
-            return None
-        try:
-            parse_rule(text, "score")
-        except RuleError:
-            return None
-        self.cursor.move(self._call_length())
-        return Series(text)
+@_writes("raw")
+def _raw(scope: Scope, series: Series, other: Series | None) -> str:
+    return str(series[1])
 
-    def call_text(self) -> str | None:
-        """Return the call in the rule language that stands at the cursor, such as ``rsi(close, 14)``."""
-        length = self._call_length()
-        return self.cursor.source(self.cursor.at, self.cursor.at + length).lower() if length else None
 
-    def _call_length(self) -> int:
-        cursor = self.cursor
-        if cursor.peek() not in INDICATORS or cursor.peek(1) != "(":
-            return 0
-        depth = 0
-        for ahead in range(1, MAX_CALL_WORDS):
-            word = cursor.peek(ahead)
-            depth += (word == "(") - (word == ")")
-            if depth == 0:
-                return ahead + 1
-            if not word:
-                return 0
-        return 0
+@_writes("number")
+def _number(scope: Scope, series: Series, other: Series | None) -> str:
+    return plain(series[1])
 
-    def _previous(self) -> Series | None:
-        cursor = self.cursor
-        word = cursor.take("yesterday's", "previous", "prior", "last bar's")
-        if word is None:
-            return None
-        word = cursor.take("day's", "bar's", "candle's", "session's") or word
-        found = self._counted()
-        if found is None:
-            found = self._price()
-            is_of_bar = word in ("last bar's", "bar's", "candle's") or self.timeframe == "1w"
-            # "The previous close" is yesterday's to those who watch minutes.
-            self.check_daily(None if found is None or (is_of_bar and word != "yesterday's") else word)
-        return None if found is None else Series(f"lag({found.text}, 1)")
 
-    def _counted(self) -> Series | None:
-        cursor = self.cursor
-        bars = self.bars()
-        if bars is None:
-            bars = self.whole_number()
-        if bars is None:
-            return None
-        cursor.take("period")
-        if self._average_volume():
-            return Series(f"sma(volume, {bars})")
-        if cursor.take("volume ema"):
-            return Series(f"ema(volume, {bars})")
-        own = None if self.averaged == "close" else self.averaged
-        if cursor.take("high", "highs", "highest high", "highest price", "peak"):
-            return Series(f"highest({own or 'high'}, {bars})")
-        if cursor.take("closing high", "highest close", "high close"):
-            return Series(f"highest(close, {bars})")
-        if cursor.take("low", "lows", "lowest low", "lowest price"):
-            return Series(f"lowest({own or 'low'}, {bars})")
-        if cursor.take("closing low", "lowest close", "low close"):
-            return Series(f"lowest(close, {bars})")
-        band = self._band(bars)
-        if band is not None:
-            return band
-        name = cursor.take(*AVERAGES)
-        if name is not None:
-            return Series(f"{AVERAGES[name]}({self._averaged()}, {bars})")
-        name = cursor.take(*INDICATOR_PHRASES)
-        return None if name is None else Series(INDICATOR_PHRASES[name][0].format(bars))
+@_writes("it")
+def _it(scope: Scope, series: Series, other: Series | None) -> str:
+    return scope.text(scope.it(), other)
 
-    def _average_volume(self) -> bool:
-        word = self.cursor.take(*_AVERAGE_VOLUME, "average daily volume")
-        self.check_daily("daily" if word == "average daily volume" else None)
-        return word is not None
 
-    def _extreme(self) -> Series | None:
-        cursor = self.cursor
-        name = cursor.take("highest", "lowest", "high", "low")
-        if name is None:
-            return None
-        price = cursor.take("high", "low", "close", "closing price", "price")
-        if not cursor.take("of", "in", "over", "for", "within", "during"):
-            return None
-        cursor.take("the")
-        cursor.take("last", "past", "previous", "prior")
-        bars = self.bars()
-        if bars is None:
-            return None
-        side = "high" if name.startswith("high") else "low"
-        base = {"close": "close", "closing price": "close", "high": "high", "low": "low"}.get(price or "", side)
-        return Series(f"{'highest' if side == 'high' else 'lowest'}({base}, {bars})")
+@_writes("before", "ago")
+def _before(scope: Scope, series: Series, other: Series | None) -> str:
+    raise NotRead("what of yesterday is meant is not said")
 
-    def _named(self) -> Series | None:
-        cursor = self.cursor
-        found = self._macd() or self._band(None)
-        if found is not None:
-            return found
-        if cursor.take("obv", "on balance volume"):
-            return Series("obv()")
-        if self._average_volume():
-            return Series(f"sma(volume, {self.window() or 20})")
-        name = cursor.take(*AVERAGES)
-        if name is not None:
-            base = self._averaged()
-            bars = self.window()
-            if bars is None and base != "volume":
-                raise Refused(f"{name} needs its length, such as 50 day {name}")
-            return Series(f"{AVERAGES[name]}({base}, {bars or 20})")
-        name = cursor.take(*INDICATOR_PHRASES)
-        if name is None or (name.startswith("stochastic") and cursor.sees("rsi")):
-            return None
-        bars = self.window()
-        return self.indicator(name) if bars is None else Series(INDICATOR_PHRASES[name][0].format(bars))
 
-    def indicator(self, name: str) -> Series:
-        """Return an indicator that has no window here: that of the rules so far, else the usual one.
+@_writes("symbol")
+def _symbol(scope: Scope, series: Series, other: Series | None) -> str:
+    scope.spoken.add(series[1])
+    return scope.text(series[2], other)
 
-        Raises Refused where there are several, or no usual one.
-        """
-        text, usual = INDICATOR_PHRASES[name]
-        if usual is None:
-            raise Refused(f"{name} needs its time, such as {name} over 20 days")
-        call = text.partition(", {})")[0].partition("{})")[0]
-        windows: set[int] = set()
-        if text.split("(")[0] in _KINDS and text.split("(")[0] != "percent_change":
-            found = re.findall(rf"{re.escape(call)}(?:, )?(?:window=)?([0-9]*)", self.spoken)
-            windows = {int(window or usual) for window in found}
-        if len(windows) > 1:
-            raise Refused(f"which {name}: {', '.join(map(str, sorted(windows)))}? say its window")
-        return Series(text.format(next(iter(windows), usual)))
 
-    def _averaged(self) -> str:
-        cursor = self.cursor
-        start = cursor.at
-        cursor.take("of the", "of its", "of")
-        base = cursor.take("volume", "closing price", "price", "close", "open")
-        if base is None:
-            cursor.at = start
-            return self.averaged
-        return base if base in SERIES else "close"
+@_writes("timeframe_of")
+def _timeframe_of(scope: Scope, series: Series, other: Series | None) -> str:
+    if scope.timeframe != series[1]:
+        raise NotRead(f"all rules are on the same bars, was {series[1]} for one of them")
+    return scope.text(series[2], other)
 
-    def _macd(self) -> Series | None:
-        cursor = self.cursor
-        is_macd = cursor.take("macd", "moving average convergence divergence") is not None
-        if is_macd and cursor.sees("("):
-            start = cursor.at
-            cursor.move(1)
-            windows = [self.whole_number()]
-            while cursor.take(","):
-                windows.append(self.whole_number())
-            if len(windows) == 3 and None not in windows and cursor.take(")"):
-                self.macd_arguments = "".join(f", {window}" for window in windows)
-            else:
-                cursor.at = start
-        if is_macd and cursor.take("histogram"):
-            return Series(f"macd_histogram(close{self.macd_arguments})")
-        if cursor.take("signal line", "signal"):
-            return Series(f"macd_signal(close{self.macd_arguments})")
-        if is_macd:
-            cursor.take("line")
-            return Series(f"macd(close{self.macd_arguments})")
-        return None
 
-    def _band(self, bars: int | None) -> Series | None:
-        cursor = self.cursor
-        start = cursor.at
-        side = cursor.take(*_BANDS)
-        named = cursor.take("bollinger bands", "bollinger band", "bollinger", "bb") is not None
-        if named and side is None:
-            arguments = self._band_arguments()
-            side = cursor.take(*_BANDS)
-            cursor.take("band")
-        else:
-            named = named or cursor.take("band") is not None
-            arguments = self._band_arguments()
-        if not named or side is None:
-            cursor.at = start
-            return None
-        window, deviations = arguments or (bars or 20, 2.0)
-        return Series(f"{_BANDS[side]}(close, {window}, {number_text(deviations)})")
+@_writes("average")
+def _average(scope: Scope, series: Series, other: Series | None) -> str:
+    _, function, window, base, is_its = series
+    while other is not None and other[0] in ("symbol", "timeframe_of"):
+        other = other[2]
+    if base is not None:
+        of = scope.text(base)
+    elif other == VOLUME:
+        of = "volume"
+    elif other is None or family(other) in ("price", "any"):
+        of = "close"
+    elif is_its or family(other) == "true range":
+        of = scope.text(other)
+    else:
+        raise NotRead(f"the average of what is not said: of {scope.text(other)}, or of the close")
+    if window is None:
+        if of != "volume":
+            raise NotRead("the average of how many days is not said")
+        window = (20.0, "bar")
+        scope.assume("average volume: of 20 bars")
+    if of == "close":
+        scope.function = function
+        scope.averages.add(window[0])
+        if function == "sma":
+            scope.assume(f"{plain(window[0])} {window[1]}: simple average of closes")
+    return f"{function}({of}, {scope.bars(window)})"
 
-    def _band_arguments(self) -> tuple[int, float] | None:
-        cursor = self.cursor
-        start = cursor.at
-        if cursor.take("("):
-            window = self.whole_number()
-            deviations = cursor.number() if cursor.take(",") else 2.0
-            if window is not None and deviations is not None and cursor.take(")"):
-                return window, deviations
-        cursor.at = start
-        return None
 
-    def bands(self) -> tuple[Series, Series] | None:
-        """Take ``the bollinger bands`` as the lower and the upper one."""
-        cursor = self.cursor
-        cursor.skip(*ARTICLES)
-        cursor.take("upper and lower", "lower and upper")
-        if not cursor.take("bollinger bands", "bollinger band", "bands", "bollingers"):
-            return None
-        window, deviations = self._band_arguments() or (20, 2.0)
-        arguments = f"close, {window}, {number_text(deviations)}"
-        return Series(f"bollinger_lower({arguments})"), Series(f"bollinger_upper({arguments})")
+@_writes("indicator")
+def _indicator(scope: Scope, series: Series, other: Series | None) -> str:
+    name, window = series[1], series[2]
+    if name == "vwap" and (scope.timeframe or "1d") not in ("1d", "1w") and window is None:
+        raise NotRead("the vwap of a session cannot be said, only one over bars: write vwap(20)", is_trap=True)
+    return indicators()[name].text.replace("{n}", str(scope.window_of(name, window)))
 
-    def _price(self) -> Series | None:
-        name = self.cursor.take(*_PRICES)
-        return None if name is None else Series(_PRICES[name])
+
+@_writes("macd")
+def _macd(scope: Scope, series: Series, other: Series | None) -> str:
+    name = {"macd": "macd", "signal": "macd_signal", "histogram": "macd_histogram"}[series[1]]
+    if series[2] is None:
+        series = ("macd", series[1], *scope.macd)
+    scope.macd = series[2:]
+    windows = ", ".join(str(int(each)) for each in series[2:])
+    if series[2:] == (12, 26, 9):
+        scope.assume(f"macd: {windows}")
+        return f"{name}(close)"
+    return f"{name}(close, {windows})"
+
+
+@_writes("band")
+def _band(scope: Scope, series: Series, other: Series | None) -> str:
+    if series[1] == "both":
+        raise NotRead("which of the bollinger bands is not said")
+    scope.assume(f"bollinger bands: {plain(series[2])} bars, {plain(series[3])} deviations")
+    return f"bollinger_{series[1]}(close, {int(series[2])}, {plain(series[3])})"
+
+
+@_writes("lag")
+def _lag(scope: Scope, series: Series, other: Series | None) -> str:
+    if series[2] == (1.0, "day") and (scope.timeframe or "1d") != "1d":
+        raise NotRead(f"'yesterday' or 'previous' speaks of days, the bars are {scope.timeframe}; say so many bars ago")
+    return f"lag({scope.text(series[1])}, {scope.bars(series[2])})"
+
+
+@_writes("extreme")
+def _extreme(scope: Scope, series: Series, other: Series | None) -> str:
+    _, which, base, window, is_prior = series
+    of = scope.text(base) if isinstance(base, tuple) else str(base).split(" ")[-1]
+    if isinstance(base, str) and other == VOLUME:
+        of = "volume"
+    text = f"{'highest' if which.startswith('high') else 'lowest'}({of}, {scope.bars(window)})"
+    return f"lag({text}, 1)" if is_prior else text
+
+
+@_writes("middle", "middle_again")
+def _middle(scope: Scope, series: Series, other: Series | None) -> str:
+    window = scope.middle = series[1] if series[0] == "middle" else scope.middle
+    if window is None:
+        raise NotRead("the middle of what is not said")
+    bars = scope.bars(window)
+    return f"(highest(high, {bars}) + lowest(low, {bars})) / 2"
+
+
+@_writes("extent")
+def _extent(scope: Scope, series: Series, other: Series | None) -> str:
+    if series[1] is None:
+        return "(high - low)"
+    bars = scope.bars(series[1])
+    return f"(highest(high, {bars}) - lowest(low, {bars}))"
+
+
+@_writes("change")
+def _change(scope: Scope, series: Series, other: Series | None) -> str:
+    return f"percent_change(close, {scope.bars(series[1])})"
+
+
+@_writes("plus", "minus", "product", "quotient")
+def _arithmetic(scope: Scope, series: Series, other: Series | None) -> str:
+    sign = {"plus": "+", "minus": "-", "product": "*", "quotient": "/"}[series[0]]
+    return f"{scope.text(series[1])} {sign} {scope.text(series[2])}"
+
+
+@_writes("group")
+def _group(scope: Scope, series: Series, other: Series | None) -> str:
+    return f"({scope.text(series[1])})"
+
+
+@_writes("times")
+def _times(scope: Scope, series: Series, other: Series | None) -> str:
+    inner = scope.text(series[2], other)
+    return inner if series[1] == 1 else f"{plain(series[1])} * {inner}"
+
+
+@_writes("fast", "slow")
+def _fast(scope: Scope, series: Series, other: Series | None) -> str:
+    if scope.pair is None:
+        raise NotRead("the average of how many days is not said")
+    return f"{series[1]}(close, {int(scope.pair[0 if series[0] == 'fast' else 1])})"
+
+
+def plain(value: float) -> str:
+    """Write a number as people do."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.10g}"
+
+
+def is_series(value: Any) -> bool:
+    """Say whether one side of a condition is a series and not a number that was written."""
+    return isinstance(value, tuple) and not isinstance(value, Number)
+
+
+def is_number(series: Series) -> bool:
+    """Say whether a series is a constant."""
+    return bool(series[0] == "number")
+
+
+def family(series: Series) -> str:
+    """Return what a series is measured in; ``any`` where that is left open."""
+    kind = series[0]
+    if kind in ("symbol", "timeframe_of", "times"):
+        return family(series[2])
+    if kind in ("lag", "group"):
+        return family(series[1])
+    if kind in ("plus", "minus"):
+        first, second = family(series[1]), family(series[2])
+        if kind == "minus" and first == second == "price":
+            return "true range"
+        return second if first == "any" and second != "true range" else first
+    if kind == "price":
+        return "volume" if series[1] == "volume" else "price"
+    if kind == "average":
+        return family(series[3]) if series[3] is not None else "any"
+    if kind == "raw":
+        known = indicators().get(series[2])
+        return known.family if known is not None else "any"
+    if kind == "extreme":
+        return family(series[2]) if isinstance(series[2], tuple) else "any"
+    if kind in ("band", "middle", "middle_again", "fast", "slow"):
+        return "price"
+    if kind == "extent":
+        return "true range"
+    if kind == "indicator":
+        return indicators()[series[1]].family
+    return "any" if kind in ("product", "quotient", "number", "it", "before") else str(kind)

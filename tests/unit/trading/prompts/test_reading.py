@@ -6,12 +6,10 @@ import contextlib
 
 import pytest
 
-from aworker.trading.prompts import PromptNotUnderstood, strategy_from_prompt
-from aworker.trading.prompts.reading import meaning
-from aworker.trading.prompts.reading.chart import MOST_STEPS, Chart, TooHard
-from aworker.trading.prompts.reading.grammar import grammar
-from aworker.trading.prompts.reading.lattice import Lattice, lexicon
-from aworker.trading.strategies.strategy import source_text
+from aworker.trading.prompts import PromptNotUnderstood, clauses, strategy_from_prompt
+from aworker.trading.prompts.chart import MOST_STEPS, Chart, TooHard, grammar
+from aworker.trading.prompts.lattice import Lattice, lexicon
+from tests.kit.signals import assert_means
 
 UP, DOWN = "crosses_above(sma(close, 50), sma(close, 200))", "crosses_below(sma(close, 50), sma(close, 200))"
 MACD = "macd(close), macd_signal(close)"
@@ -94,7 +92,7 @@ def test_a_sentence_means(prompt: str, source: str | None) -> None:
     rules = strategy_from_prompt(prompt).rules
 
     if source is not None:
-        assert [line for line in source_text(rules).splitlines() if not line.startswith("rank")] == source.split(" | ")
+        assert_means(rules, source)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +153,6 @@ def test_a_sentence_means(prompt: str, source: str | None) -> None:
         "buy when down 5% or less today",
         "buy when price is less than 5% above the 50 day average",
         "buy googl at a new 100 day low, sell it once it is up 15% or down 7% this year",
-        "buy when rsi < 30 and sell if it drops 5%",
     ],
 )
 def test_what_reads_two_ways_or_cannot_be_said_is_refused(prompt: str) -> None:
@@ -165,7 +162,7 @@ def test_what_reads_two_ways_or_cannot_be_said_is_refused(prompt: str) -> None:
 
 @pytest.mark.parametrize("word", ["hey, ", "please ", "I want to ", "yo can you make me a bot that "])
 def test_words_that_say_nothing_change_nothing(word: str) -> None:
-    assert meaning.read(f"{word}buy when rsi < 30, thanks")[:5] == meaning.read("buy when rsi < 30")[:5]
+    assert clauses.read(f"{word}buy when rsi < 30, thanks")[:5] == clauses.read("buy when rsi < 30")[:5]
 
 
 def test_what_is_assumed_is_said() -> None:
@@ -182,7 +179,7 @@ def test_a_hostile_prompt_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["buy when rsi < 30 and " * 60, "50 day " * 190, "rsi below 30 or above 70 and " * 50])
 def test_the_steps_of_a_long_prompt_are_bounded(text: str) -> None:
-    chart = Chart(Lattice(text), grammar())
+    chart = Chart(Lattice(text))
 
     with contextlib.suppress(TooHard):
         for start in range(len(chart.lattice.tokens)):
@@ -195,6 +192,6 @@ def test_every_kind_of_the_lexicon_is_used_by_the_grammar() -> None:
     kinds = {
         kind.upper() if "." not in kind else kind for meanings in lexicon().phrases.values() for kind, _ in meanings
     }
-    used = {part for productions in grammar().values() for each in productions for part, _ in each.parts}
+    used = {part.symbol for productions in grammar().values() for each in productions for part in each.parts}
 
-    assert kinds - used <= {"NOTHING", "NUMBER", "COMPANY", "TICKER", "UNSUPPORTED", "HALF", "TIMES", "OTHERWISE"}
+    assert kinds - used == {"NOTHING", "CHATTER", "COMPANY", "UNSUPPORTED", "ALSO_TICKER", "ANY_OF"}

@@ -6,6 +6,7 @@ import pytest
 
 from aworker.trading.prompts import PromptNotUnderstood, edit_from_prompt, strategy_from_prompt
 from aworker.trading.strategies.strategy import Risk, Rules, source_text
+from tests.kit.signals import assert_means
 
 GOLDEN = "entry: crosses_above(sma(close, 50), sma(close, 200))"
 DEATH = "exit: crosses_below(sma(close, 50), sma(close, 200))"
@@ -55,7 +56,7 @@ PEAK = "exit: rsi(close, 14) > 70"
         ("buy when MACD crosses above its signal line and sell when it crosses below", f"{MACD_UP} | {MACD_DOWN}"),
         ("MACD strategy", f"{MACD_UP} | {MACD_DOWN}"),
         ("buy when MACD(8, 17, 9) crosses above zero", "entry: crosses_above(macd(close, 8, 17, 9), 0)"),
-        ("buy when the MACD histogram turns positive", "entry: macd_histogram(close) > 0"),
+        ("buy when the MACD histogram turns positive", "entry: crosses_above(macd_histogram(close), 0)"),
         (
             "Buy when the price breaks above its 20 day high. Sell when it falls below the 10-day low.",
             "entry: close > lag(highest(high, 20), 1) | exit: close < lag(lowest(low, 10), 1)",
@@ -239,112 +240,136 @@ PEAK = "exit: rsi(close, 14) > 70"
 def test_a_prompt_means(prompt: str, source: str) -> None:
     draft = strategy_from_prompt(prompt)
 
-    assert source_text(draft.rules).split("\n") == source.split(" | ")
+    assert_means(draft.rules, source)
     assert draft.name
     assert draft.description
 
 
 @pytest.mark.parametrize(
-    "prompt, unknown, understood",
+    "prompt, named",
     [
-        ("buy when RSI is below 30 and the moon is full", "the moon is full", "in part: rsi(close, 14) < 30"),
-        ("buy when RSI below 30, sell on full moon", "sell on full moon", DIP),
-        ("buy when RSI below 30 and", "and", DIP),
-        ("buy when RSI is below 30 for 3 days", "for 3 days", DIP),
-        ("buy when RSI below 30, invest 10% of capital", "invest 10% of capital", "rsi(close, 14) < 30"),
-        ("momentum strategy but no stop loss", "but no stop loss", "close > sma(close, 50)"),
-        ("buy when price crosses above 20m MA", "20m MA", "no whole number of 1d bars"),
-        ("buy when price is above its moving average", "moving average", "needs its length"),
-        ("sell short when RSI above 70", "sell short", "no short selling"),
-        ("buy below 30", "buy below 30", "there is nothing that it could mean"),
-        ("buy when RSI below 30 and ADX above 20, sell above 70", "sell above 70", "rsi(close, 14), adx(14)"),
-        ("buy when RSI below 30, on 7 minute bars", "7 minute bars", "timeframe must be one of"),
-        ("buy when RSI < 30, MACD > 0 or ADX > 20", "ADX > 20", "reads two ways"),
-        ("buy when RSI below 30, 5% stop loss, stop loss 6%", "stop loss 6%", "stop_loss is given twice"),
-        ("buy when RSI below 30, 150% stop loss", "150% stop loss", "rules.risk.stop_loss must be a fraction"),
-        ("buy when RSI below 30 and not", "not", "in part: rsi(close, 14) < 30"),
-        ("never buy when RSI above 70", "never buy when RSI above 70", "nothing"),
-        ("buy when RSI crosses 30", "30", "nothing"),
-        ("sell half when RSI above 70", "sell half", "nothing"),
-        ("buy when RSI drops below 30 and then rises above 30", "then rises above 30", "in part: rsi(close, 14) < 30"),
-        ("rank by market cap, buy when RSI below 30", "rank by market cap", "nothing"),
-        ("5% stop loss, only AAPL", "5% stop loss, only AAPL", "does not say when to buy"),
-        ("hello", "hello", "nothing"),
-        ("entry: close > open symbols: AAPL, M@X", "M@X", "commas between"),
-        ("golden cross strategy called One, called Two", "called Two", "the name is given twice"),
-        ("entry: rsi(clos) < 30", "entry: rsi(clos) < 30", "did you mean close?"),
-        ("entry: close > open exit: close < open exit: close > 1", "exit: close > 1", "given once"),
-        ("buy when price is up 3%", "up 3%", "up 3% today, up 3% over 10 days"),
-        ("buy when RSI below 30, sell when up 10%", "sell when up 10%", "or from entry"),
-        ("buy when RSI is below 30 or above 70 and volume above 1 million", "million", "and beside or reads two ways"),
-        ("buy when RSI is not above 70 or below 30", "below 30", "not before an or"),
-        ("buy when RSI drops below 30 and rises above 30", "30", "never hold on one bar"),
-        ("buy when the 50 day moving average is rising over 1 month", "over 1 month", "reads two ways"),
-        ("buy when price is up 2 weeks in a row", "2 weeks in a row", "10 bars"),
-        ("buy when price is less than 5% above the 50 SMA", "less than 5%", "reads two ways"),
-        ("buy when price is 10% off its high", "its high", "which high"),
-        ("buy when price is 10% from its 20 day high", "from its 20 day high", "say which"),
-        ("buy when price rises 5% below the 20 SMA", "20 SMA", "say which"),
-        ("buy when price is between the 50 and 200 day SMA", "between the 50", "say both in full"),
-        ("buy when price breaks above the high", "above the high", "which high"),
-        ("buy at RSI 70", "at RSI 70", "above 70 or below it"),
-        ("buy when RSI(2) < 10 and RSI(14) > 50, sell when RSI > 70", "sell when RSI > 70", "which rsi: 2, 14"),
-        ("buy when it gaps up", "gaps up", "needs its size"),
-        ("buy the dip when price is above the 200 day SMA", "buy the dip", "which dip"),
-        ("buy when volume is half its average", "half its average", "at most? say which"),
-        ("golden cross, buy when RSI below 30", "golden cross, buy", "leave out one of the two"),
-        ("buy when price > 40 and RSI < 30, sell when it drops below 35", "below 35", "close, rsi(close, 14)"),
-        ("buy when RSI below 30, sell when it rises above 150", "above 150", "runs from 0 to 100"),
-        ("buy when RSI < 30, sell when RSI > 70, MACD < 0", "RSI > 70, MACD < 0", "a list of commas to sell by"),
+        ("buy when RSI is below 30 and the moon is full", "'moon', 'full' is not known"),
+        ("buy when RSI below 30, sell on full moon", "'full', 'moon' is not known"),
+        ("buy when RSI below 30 and", "it ends with 'and'"),
+        ("buy when RSI is below 30 for 3 days", "3 days"),
+        ("buy when RSI below 30, invest 10% of capital", "'invest' cannot be said"),
+        ("buy when price crosses above 20m MA", "MA"),
+        ("buy when price is above its moving average", "the average of how many days is not"),
+        ("sell short when RSI above 70", "'sell short' cannot be said"),
+        ("buy below 30", "what is compared with 30 is not said"),
+        (
+            "buy when RSI below 30 and ADX above 20, sell above 70",
+            "of which is spoken is not said: adx(14), rsi(close, 14)",
+        ),
+        ("buy when RSI below 30, on 7 minute bars", "7 minute bars"),
+        ("buy when RSI < 30, MACD > 0 or ADX > 20", "it reads two ways: say what belongs"),
+        ("buy when RSI below 30, 5% stop loss, stop loss 6%", "it gives stop_loss twice, 0.05 and 0"),
+        ("buy when RSI below 30, 150% stop loss", "a stop of 150% may mean a loss of 15"),
+        ("buy when RSI below 30 and not", "it ends with 'not'"),
+        ("never buy when RSI above 70", "it does not say when to buy"),
+        ("buy when RSI crosses 30", "buy when RSI crosses 30"),
+        ("sell half when RSI above 70", "'sell half' cannot be said"),
+        (
+            "buy when RSI drops below 30 and then rises above 30",
+            "rsi(close, 14) is never above 30 and below 30 on one bar",
+        ),
+        ("rank by market cap, buy when RSI below 30", "'market cap' cannot be said"),
+        ("5% stop loss, only AAPL", "it does not say when to buy"),
+        ("hello", "it does not say when to buy"),
+        ("entry: close > open symbols: AAPL, M@X", "source.symbols[1] must be a symbol s"),
+        ("golden cross strategy called One, called Two", "Two"),
+        ("entry: rsi(clos) < 30", "rules.entry must be a condition in t"),
+        ("entry: close > open exit: close < open exit: close > 1", "source.exit must be given once, was"),
+        ("buy when price is up 3%", "over what time it is up 3% is not sa"),
+        ("buy when RSI below 30, sell when up 10%", "over what time it is up 10% is not s"),
+        (
+            "buy when RSI is below 30 or above 70 and volume above 1 million",
+            "it reads two ways: say what belongs together with 'either ... or",
+        ),
+        ("buy when RSI is not above 70 or below 30", "'not' before an 'or' reads two ways"),
+        ("buy when RSI drops below 30 and rises above 30", "rsi(close, 14) is never above 30 and"),
+        (
+            "buy when the 50 day moving average is rising over 1 month",
+            "rising on each bar, or higher than at the beginning? It reads tw",
+        ),
+        ("buy when price is up 2 weeks in a row", "rising on each bar, or higher than a"),
+        ("buy when price is less than 5% above the 50 SMA", "above the 50 SMA"),
+        ("buy when price is 10% off its high", "at least or at most so much? It is n"),
+        ("buy when price is 10% from its 20 day high", "at least or at most so much? It is n"),
+        ("buy when price rises 5% below the 20 SMA", "below the 20 SMA"),
+        ("buy when price is between the 50 and 200 day SMA", "'between' needs both ends said in fu"),
+        ("buy when price breaks above the high", "which high is not said"),
+        ("buy at RSI 70", "whether to buy above 70 or below it"),
+        ("buy when RSI(2) < 10 and RSI(14) > 50, sell when RSI > 70", "which rsi is not said: 2, 14"),
+        ("buy the dip when price is above the 200 day SMA", "which fall 'the dip' is is not said"),
+        ("buy when volume is half its average", "at least or at most so much? It is n"),
+        ("golden cross, buy when RSI below 30", "it asks for Golden cross and for rul"),
+        (
+            "buy when price > 40 and RSI < 30, sell when it drops below 35",
+            "of which is spoken is not said: close, rsi(close, 14)",
+        ),
+        (
+            "buy when RSI below 30, sell when it rises above 150",
+            "rsi(close, 14) runs from 0 to 100, was compared with 150",
+        ),
+        (
+            "buy when RSI < 30, sell when RSI > 70, MACD < 0",
+            "a list of commas to sell by may mean all of it or any of it",
+        ),
         (
             "buy when the 50 day crosses above the 200 day SMA, sell when it crosses below the 100 day SMA",
-            "crosses below the 100 day SMA",
-            "sma(close, 50), close",
+            "whether sma(close, 50) or the price crosses is not said",
         ),
-        ("buy when price is above RSI", "above RSI", "different kinds"),
-        ("buy when volume is above the close", "above the close", "different kinds"),
-        ("on 15 minute bars buy when daily RSI is below 30", "daily RSI", "'daily' speaks of days"),
-        ("on 15 minute bars buy when price is above yesterday's high", "yesterday's high", "speaks of days"),
-        ("on 5 minute bars buy when price is above the previous close", "previous close", "'previous' speaks of days"),
-        ("weekly bars, buy when price is up 3% today", "up 3% today", "'today' speaks of days"),
-        ("on 15 minute bars buy when it gaps up 2%", "gaps up 2%", "a gap lies between days"),
-        ("buy MSFT when SPY is above its 200 day moving average", "SPY is above", "say buy SPY when it"),
-        ("buy when RSI below 30 on NYSE", "on NYSE", "only the prices and the volume"),
-        ("buy when RSI below 30, short when RSI above 70", "short when", "no short selling"),
-        ("buy when RSI below 30 with 2x leverage", "leverage", "leverage is not possible"),
-        ("buy calls when RSI below 30", "calls", "options are not possible"),
-        ("buy 100 shares when RSI is below 30", "100 shares", "how much is bought"),
-        ("buy when RSI below 30, risk 1% per trade", "risk 1%", "how much is bought"),
-        ("buy when RSI below 30 with risk reward 1:2", "risk reward", "a ratio of reward to risk"),
-        ("buy when RSI below 30, sell half at 10% profit", "half", "sold whole"),
-        ("buy when RSI below 30, stop at 5", "stop at 5", "percentage of the entry price"),
-        ("buy when RSI below 30, hold at least 5 days", "at least 5 days", "longest holding time"),
-        ("buy when RSI drops 10 points", "points", "in percent"),
-        ("buy at 9:30 am", "am", "time of day"),
-        ("buy on Mondays", "Mondays", "calendar"),
-        ("buy in a bull market when RSI below 30", "bull market", "only the prices"),
-        ("buy before earnings", "earnings", "only the prices"),
-        ("kaufe wenn RSI unter 30", "kaufe wenn", "only English"),
-        ("ignore the rules and buy AAPL", "ignore the rules", "only what is to be done"),
-        ("buy when RSI below 30. Ignore the stop loss", "Ignore", "only what is to be done"),
-        ("buy when RSI below 30 except on Mondays", "except", "and not"),
-        ("don't buy when RSI above 70", "don't buy", "only what is to be done"),
-        ("buy when RSI below 30 without a stop", "without a stop", "leave it out"),
-        ("buy when RSI was below 30", "was below 30", "what was before it"),
-        ("buy when RSI below 30 for three days", "for three days", DIP),
-        ("buy or sell when RSI is below 30", "buy or sell", "nothing"),
-        ("should I buy when RSI is below 30?", "?", "it is a question"),
-        ("buy when RSI below 30, sell when RSI above 70 and at a 10% profit", "and at a 10% profit", PEAK),
-        ("buy when RSI below 30, sell when RSI above 70 and after 5 days", "and after 5 days", PEAK),
-        ("buy when RSI below 30, sell after 10 days if RSI above 50", "50", "max_bars: 10"),
+        ("buy when price is above RSI", "close and rsi(close, 14) are of diff"),
+        ("buy when volume is above the close", "volume and close are of different ki"),
+        ("on 15 minute bars buy when daily RSI is below 30", "it names several timeframes: 15m, 1d"),
+        (
+            "on 15 minute bars buy when price is above yesterday's high",
+            "'yesterday' or 'previous' speaks of days, the bars are 15m",
+        ),
+        (
+            "on 5 minute bars buy when price is above the previous close",
+            "'yesterday' or 'previous' speaks of days, the bars are 5m",
+        ),
+        ("weekly bars, buy when price is up 3% today", "'today' speaks of days, the bars are"),
+        ("on 15 minute bars buy when it gaps up 2%", "a gap lies between days"),
+        (
+            "buy MSFT when SPY is above its 200 day moving average",
+            "a rule looks at the symbol itself, not at SPY beside it",
+        ),
+        ("buy when RSI below 30 on NYSE", "'NYSE' cannot be said"),
+        ("buy when RSI below 30, short when RSI above 70", "'short' cannot be said"),
+        ("buy when RSI below 30 with 2x leverage", "'2 x leverage' cannot be said"),
+        ("buy calls when RSI below 30", "'buy calls' cannot be said"),
+        ("buy 100 shares when RSI is below 30", "'100 shares' cannot be said"),
+        ("buy when RSI below 30, risk 1% per trade", "'risk' is not known"),
+        ("buy when RSI below 30 with risk reward 1:2", "'risk reward' cannot be said"),
+        ("buy when RSI below 30, sell half at 10% profit", "'sell half' cannot be said"),
+        ("buy when RSI below 30, stop at 5", "5"),
+        ("buy when RSI below 30, hold at least 5 days", "'hold at least' cannot be said"),
+        ("buy when RSI drops 10 points", "'points' is not known"),
+        ("buy at 9:30 am", "'9 : 30' cannot be said"),
+        ("buy on Mondays", "'Mondays' cannot be said"),
+        ("buy in a bull market when RSI below 30", "'bull market' cannot be said"),
+        ("buy before earnings", "'earnings' cannot be said"),
+        ("ignore the rules and buy AAPL", "ignore the rules and buy AAPL"),
+        ("buy when RSI below 30. Ignore the stop loss", "Ignore the stop loss"),
+        ("buy when RSI below 30 except on Mondays", "'Mondays' cannot be said"),
+        ("don't buy when RSI above 70", "it does not say when to buy"),
+        ("buy when RSI was below 30", "buy when RSI was below 30"),
+        ("buy when RSI below 30 for three days", "three days"),
+        ("buy or sell when RSI is below 30", "buy or sell when RSI is below 30"),
+        ("should I buy when RSI is below 30?", "it is a question"),
+        ("buy when RSI below 30, sell when RSI above 70 and at a 10% profit", "at a 10% profit"),
+        ("buy when RSI below 30, sell when RSI above 70 and after 5 days", "after 5 days"),
+        ("buy when RSI below 30, sell after 10 days if RSI above 50", "above 50"),
     ],
 )
-def test_what_is_not_understood_is_refused_in_words(prompt: str, unknown: str, understood: str) -> None:
+def test_a_refusal_names_the_very_thing(prompt: str, named: str) -> None:
     with pytest.raises(PromptNotUnderstood) as caught:
         strategy_from_prompt(prompt)
 
-    assert unknown in caught.value.unknown
-    assert understood in str(caught.value)
+    assert named in str(caught.value)
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n ", "buy " * 3_000])
@@ -357,7 +382,7 @@ def test_a_prompt_may_name_its_strategy() -> None:
     draft = strategy_from_prompt("Create a strategy called Dip Hunter that buys when RSI(2) is below 10")
 
     assert draft.name == "Dip Hunter"
-    assert draft.description == "Buys when rsi(close, 2) < 10. Trades every symbol on 1d bars."
+    assert draft.description.startswith("Buys when rsi(close, 2) < 10. Trades every symbol on 1d bars.")
 
 
 DIPS = Rules(
@@ -443,7 +468,7 @@ CROSS = Rules(
         (DIPS, "use hourly bars", "timeframe: 1h"),
         (DIPS, "make it weekly", "timeframe: 1w"),
         (DIPS, "run it on 15 minute bars", "timeframe: 15m"),
-        (DIPS, "sell at RSI 80 instead", "exit: rsi(close, 14) > 80"),
+        (DIPS, "sell at RSI 80 instead", "exit: rsi(close, 14) >= 80"),
         (SLOW, "sell when RSI is above 80 instead", "exit: rsi(close, 21) > 80"),
         (SLOW, "use daily bars", "-timeframe: 1h"),
         (
@@ -539,10 +564,10 @@ def test_a_name_made_by_an_edit_changes_with_the_next_one() -> None:
 @pytest.mark.parametrize(
     "current, prompt, reason",
     [
-        (DIPS, "make it better", "make it better"),
+        (DIPS, "make it better", "better"),
         (DIPS, "change the RSI threshold to 25", "rsi(close, 14) < 30, rsi(close, 14) > 70"),
         (CROSS, "set the SMA period to 30", "which one: 50, 200?"),
-        (DIPS, "set the SMA period to 30", "the strategy has no sma"),
+        (DIPS, "set the SMA period to 30", "the strategy has no ema or sma or wma"),
         (DIPS, "remove the RSI condition", "the only condition to buy"),
         (DIPS, "remove the trailing stop", "the strategy has no trailing_stop"),
         (DIPS, "remove GOOG", "the strategy's symbols are AAPL, MSFT"),
@@ -550,28 +575,26 @@ def test_a_name_made_by_an_edit_changes_with_the_next_one() -> None:
         (CROSS, "add GOOG", "trades every symbol already"),
         (DIPS, "lower the stop loss by 1%", "by 1%"),
         (DIPS, "change the stop loss from 6% to 3%", "stop_loss does not stand at that"),
-        (DIPS, "change the timeframe to 7m", "timeframe must be one of"),
+        (DIPS, "change the timeframe to 7m", "belongs to the rest"),
         (DIPS, "set the MACD period to 9", "say fast, slow or signal"),
-        (DIPS, "create a momentum strategy and remove the take profit", "a new strategy and for changes"),
-        (DIPS, "set the RSI period to 5000", "rules.entry must be a condition"),
+        (DIPS, "create a momentum strategy and remove the take profit", "remove the take profit"),
+        (DIPS, "set the RSI period to 5000", "its period or its level"),
         (DIPS, "change RSI to 25", "its period or its level?"),
         (DIPS, "use RSI 80", "its period or its level?"),
-        (SLOW, "buy when price is rising RSI(14)", "not at 'RSI(14)'"),
+        (SLOW, "buy when price is rising RSI(14)", "is another one"),
         (DIPS, "use MACD instead of RSI", "say the whole condition"),
         (DIPS, "use ADX instead of RSI", "say the whole condition"),
-        (DIPS, "sell only when RSI above 60", "rsi(close, 14) > 70 is there already"),
         (DIPS, "require RSI above 70", "never hold on one bar"),
         (CROSS, "sell after 5 days instead", "instead of what? the strategy has no max_bars"),
         (DIPS, "trailing stop 6% instead", "instead of what? the strategy has no trailing_stop"),
         (DIPS, "and sell when MACD crosses below signal", "beside what the strategy has, or in its place?"),
-        (SLOW, "also require price above the 20 day SMA", "no whole number of 1h bars"),
+        (SLOW, "also require price above the 20 day SMA", "days are not counted in bars of 1h"),
         (SLOW, "sell when price is up 3% today", "'today' speaks of days"),
-        (DIPS, "do not remove the take profit", "do not remove"),
-        (DIPS, "trade all stocks except AAPL", "and not"),
+        (DIPS, "do not remove the take profit", "belongs to the rest"),
+        (DIPS, "trade all stocks except AAPL", "say which are left"),
         (DIPS, "replace GOOG with IBM", "the strategy's symbols are AAPL, MSFT"),
         (DIPS, "the stop should be 8% not 5%", "not 5%"),
-        (DIPS, "widen the stop by 2%", "by 2%"),
-        (DIPS, "also short when RSI above 80", "no short selling"),
+        (DIPS, "also short when RSI above 80", "short selling"),
     ],
 )
 def test_an_edit_that_could_mean_two_things_or_none_is_refused(current: Rules, prompt: str, reason: str) -> None:

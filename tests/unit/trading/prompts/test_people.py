@@ -1,0 +1,55 @@
+"""Prompts of people who had not seen the reader, with their meaning: written first, kept as they were written.
+
+A prompt of kind ``rule`` is right when its strategy signals at every bundled daily bar where one of its reference rules
+does; ``refuse`` when it is refused. What the reader makes of them otherwise is a wrong trade.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aworker.trading.prompts import PromptNotUnderstood, strategy_from_prompt
+from aworker.trading.strategies.strategy import Rules
+from tests.kit.signals import signals
+
+CASES: list[dict[str, Any]] = json.loads((Path(__file__).parents[3] / "data/prompts/people.json").read_text("utf-8"))
+LEAST_RIGHT = 95
+"""Of 115 that the rule language can say; before any of them was looked at it was 25."""
+
+
+def _faults(case: dict[str, Any], rules: Rules) -> list[str]:
+    faults = [name for name in ("entry", "exit") if not _is_meant(getattr(rules, name), case[name])]
+    asked = case["risk"]
+    limits = ("stop_loss", "take_profit", "trailing_stop", "max_bars")
+    faults += [name for name in limits if getattr(rules.risk, name) != pytest.approx(asked.get(name))]
+    if set(case["symbols"]) != set(rules.symbols or ()):
+        faults.append("symbols")
+    if case.get("timeframe", rules.timeframe) != rules.timeframe:
+        faults.append("timeframe")
+    return faults
+
+
+def _is_meant(rule: str | None, references: list[str]) -> bool:
+    # Where nothing is said of leaving, any exit is right that the description states.
+    return not references or (rule is not None and signals(rule) in map(signals, references))
+
+
+def _verdict(case: dict[str, Any]) -> str:
+    try:
+        rules = strategy_from_prompt(case["prompt"]).rules
+    except PromptNotUnderstood:
+        return "right" if case["kind"] == "refuse" else "refused"
+    return "right" if case["kind"] == "rule" and not _faults(case, rules) else "wrong"
+
+
+def test_most_of_what_people_write_is_understood_and_nothing_is_misread() -> None:
+    verdicts = {case["id"]: _verdict(case) for case in CASES}
+
+    rule_ids = {case["id"] for case in CASES if case["kind"] == "rule"}
+    assert [name for name, verdict in verdicts.items() if verdict == "wrong"] == []
+    assert sum(verdicts[name] == "right" for name in rule_ids) >= LEAST_RIGHT
+    assert len(rule_ids) == 115
