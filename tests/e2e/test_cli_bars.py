@@ -118,7 +118,12 @@ def test_the_bundled_bars_are_not_imported_into(here: Here, tmp_path: Path, path
         ("", ("--symbol", "A"), 1, "x.csv must be a csv or parquet file of bars, was empty; export it again"),
         (None, ("--symbol", "A"), 1, "x.csv must be a csv or parquet file of bars, was not there; check the name"),
         (HEADER + SOUND, ("--symbol", "A", "-t", "1w"), 1, "was one every 1d; import them with timeframe 1d"),
-        ("Date,Open,High,Low,Close\n2/1/24,1,1,1,1\n", ("--symbol", "A"), 1, "line 2, column Date: '2/1/24'"),
+        (
+            "Date,Open,High,Low,Close\n2/1/24,1,1,1,1\n",
+            ("--symbol", "A"),
+            1,
+            "was '2/1/24' and the like; say it with --date-format",
+        ),
         (HEADER + SOUND, ("--symbol", "A", "--path", "x.csv"), 1, "x.csv must be a folder to write bars to, was not"),
     ],
 )

@@ -24,44 +24,70 @@ TimeframeOption = Annotated[str, typer.Option("--timeframe", "-t", help="Such as
 
 @program.command("import")
 def import_bars(
-    file: Annotated[Path, typer.Argument(help="csv, csv.gz or parquet")],
-    symbol: Annotated[str | None, typer.Option("--symbol", help="[default: the file's column symbol]")] = None,
+    file: Annotated[Path, typer.Argument(help="csv, JSON, xlsx, parquet or feather, also in zip or gz")],
+    symbol: Annotated[str | None, typer.Option("--symbol", help="[default: what the file says]")] = None,
     timeframe: TimeframeOption = "1d",
     mode: Annotated[
         Literal["replace", "merge"], typer.Option("--mode", help="merge keeps the older bars of other instants")
     ] = "replace",
     adjust: Annotated[bool, typer.Option("--adjust", help="Adjust by the column adj close, for splits")] = False,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Which column is what, by name or place: date=Datum,close=5")
+    ] = None,
+    date_format: Annotated[
+        str | None, typer.Option("--date-format", help="dmy, mdy, ymd or a pattern such as %d.%m.%Y")
+    ] = None,
+    tz: Annotated[str | None, typer.Option("--tz", help="Zone of times that say none: America/New_York, UTC")] = None,
+    decimal: Annotated[str | None, typer.Option("--decimal", help="What stands before decimals: , or .")] = None,
+    volume_unit: Annotated[float, typer.Option("--volume-unit", help="How many shares a volume of 1 is")] = 1.0,
+    price_unit: Annotated[float, typer.Option("--price-unit", help="How much money a price of 1 is")] = 1.0,
+    stamps: Annotated[str, typer.Option("--stamps", help="open, or end where a bar is stamped at its end")] = "open",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be stored, and store nothing")] = False,
     path: PathOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Check the bars of a file and store them, all or none.
 
-    When one of the file's symbols is wrong nothing is stored.
+    It says what it takes for what. What no guess may decide is refused, with the option that tells it. When one of the
+    file's symbols is wrong nothing is stored.
     """
     store = _store(config, path)
     from aworker.cli.screen.show import open_console, plain, print_json
     from aworker.trading.bars.importing import import_bars as bring_in
     from aworker.trading.bars.store import BUNDLED_PATH
+    from aworker.trading.bars.values import Told
     from aworker.trading.strategies.strategy import TIMEFRAMES
 
-    if store.path.resolve().is_relative_to(BUNDLED_PATH.resolve()):
+    if not dry_run and store.path.resolve().is_relative_to(BUNDLED_PATH.resolve()):
         raise ConfigError(
             "market_data.path must be a folder of your own to import into, was the bundled data set; "
             "set [market_data] path in the configuration, or give --path DIR"
         )
     if timeframe not in TIMEFRAMES:
         raise typer.BadParameter(f"--timeframe must be one of {', '.join(TIMEFRAMES)}, was {timeframe!r}")
-    reports = bring_in(store, file, timeframe, symbol, mode=mode, adjust=adjust)
+    told = Told(tz, date_format, decimal, volume_unit, price_unit, {} if columns is None else _named(columns), stamps)
+    reports = bring_in(store, file, timeframe, symbol, mode=mode, adjust=adjust, told=told, is_dry=dry_run)
     if as_json:
         print_json([report.as_dict() for report in reports])
         return
     console = open_console()
+    for line in dict.fromkeys(note for report in reports for note in report.taken):
+        console.print(plain(f"taken: {line}"), soft_wrap=True)
     for report in reports:
         for line in report_lines(report):
             console.print(plain(line), soft_wrap=True)
-    if path is not None:
+    if dry_run:
+        console.print("Nothing was stored (--dry-run)", soft_wrap=True)
+    elif path is not None:
         console.print(f"A worker uses them with [market_data] path = {str(path.resolve())!r}", soft_wrap=True)
+
+
+def _named(columns: str) -> dict[str, str]:
+    pairs = [each.partition("=") for each in columns.split(",")]
+    if not all(name.strip() and column.strip() for name, _, column in pairs):
+        raise typer.BadParameter(f"--columns must be pairs such as date=Datum,close=5, was {columns!r}")
+    return {name.strip(): column.strip() for name, _, column in pairs}
 
 
 @program.command("list")
@@ -190,6 +216,7 @@ def report_lines(report: ImportReport) -> list[str]:
             f"  adj close differs from close in {_counted(report.unadjusted, 'row')}: "
             "splits or dividends are not taken out; --adjust does it"
         )
+    lines += [f"  look: {each}" for each in report.warnings]
     lines += [f"  gap: no bar between {instant(before)} and {instant(after)}" for before, after in report.gaps]
     if len(report.gaps) >= GAPS_SHOWN:
         lines.append(f"  (these are the first {GAPS_SHOWN} gaps)")

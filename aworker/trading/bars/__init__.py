@@ -1,7 +1,10 @@
-"""Bars of symbols: `store` reads and writes them (one parquet each), `foreign` reads what other tools write,
-`importing` checks it and brings it in.
+"""Bars of symbols: `store` reads and writes them (one parquet each), `importing` checks foreign ones and stores them.
 
-Invariant: a stored file is whole, in order, and in UTC.
+What other tools write is read in stages, each of which says what it took for what: `containers` (what a file is packed
+in), `tables` (its rows and columns), `columns` (which is what; names in columns.toml), `values` (numbers, instants),
+`foreign` (all of it).
+
+Invariant: a stored file is whole, in order, and in UTC; what no guess may decide is refused with the option that tells.
 """
 
 from aworker.trading.bars.store import Bars, BarStore

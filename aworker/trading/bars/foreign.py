@@ -1,56 +1,31 @@
-"""Foreign files of bars, csv or parquet: opened, their columns found, their texts turned into numbers.
+"""Foreign files of bars, read as tools and vendors write them: what they are, which column is what, what stands there.
 
-Invariant: nothing is guessed. What can be read in two ways (01/02/2024; 1,010 where no other number says what the comma
-means) counts as unreadable, and a file whose columns would mix data (two of one meaning) is refused.
+Each stage says what it took for what and why: `containers` (packing), `tables` (rows and columns), `columns` (which is
+what), `values` (numbers and instants). Invariant: what no guess may decide is refused with the option that tells it.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import gzip
-import io
-import re
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from aworker.trading.bars.store import MAX_EPOCH_S, PRICES, BarsInvalid
+from aworker.trading.bars.columns import named_columns, placed_columns, speaks_comma, told_columns
+from aworker.trading.bars.containers import open_content
+from aworker.trading.bars.store import PRICES, BarsInvalid
+from aworker.trading.bars.tables import Table, table_of
+from aworker.trading.bars.values import Numbers, Told, checked, instants, numbers, spelling_of
 
-Numbers = NDArray[np.float64]
-
-COLUMN_NAMES: dict[str, tuple[str, ...]] = {
-    "timestamp": ("timestamp",),
-    "datetime": ("datetime", "date time"),
-    "date": ("date",),
-    "time": ("time",),
-    **{price: (price,) for price in PRICES},
-    "volume": ("volume", "vol"),
-    "adjusted": ("adj close", "adj. close", "adjclose", "adjusted close"),
-    "symbol": ("symbol", "ticker"),
-}
-"""What a column is, and what it may be called: in any case, with _ for a space, in < > as MetaTrader writes it."""
-
-_MEANING = {name: meaning for meaning, names in COLUMN_NAMES.items() for name in names}
-_TIMES = ("timestamp", "datetime", "date", "time")
-_SEPARATORS = ",;\t|"
-_HEAD_BYTES = 1 << 16
-_PART_ROWS = 1 << 18
-_MIN_EPOCH_S = -5_364_662_400
 _SHOWN_CHARACTERS = 40
-_POINT_NUMBER = r"^[+-]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?$"
-_COMMA_NUMBER = r"^[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?$"
-_DATE_ADVICE = "write dates as 2024-01-31"
+_FIXED_POINT = 1e-9
+_LARGE = 100_000
+_ENOUGH = 10
+_SURE = 0.7
 _NUMBER_ADVICE = "write numbers as 1010.50"
-_DAY_OR_MONTH_FIRST = re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}\b")
-# A file of junk makes the parser of parquet panic now and then, which is no PolarsError.
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +49,7 @@ class ForeignBars:
     """The rows of one symbol as the file has them, in its order; NaN where a value could not be read.
 
     ``timestamp`` is in epoch seconds; of daily and weekly bars by the clock of the source, so that the date is the one
-    that is written. ``adjusted`` is None without such a column.
+    that is written. ``adjusted`` is None without such a column. ``notes`` say what was taken for what.
     """
 
     symbol: str
@@ -87,204 +62,90 @@ class ForeignBars:
     adjusted: Numbers | None
     first_unreadable: Unreadable | None
     """Of the instants and prices, and of the adjusted closes when they are needed."""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.timestamp)
 
 
-def read_foreign(file: Path, symbol: str | None, *, is_daily: bool, adjust: bool) -> list[ForeignBars]:
-    """Read a csv (also gzipped) or parquet file of bars, one item per symbol in the order of their first rows.
+def read_foreign(
+    file: Path, symbol: str | None, *, step_s: int, adjust: bool, told: Told | None = None
+) -> list[ForeignBars]:
+    """Read a file of bars of any shape, one item per symbol in the order of their first rows.
 
-    ``symbol`` names the bars of a file that holds those of one. ``is_daily`` says that the date of an instant counts as
-    it is written, ``adjust`` that the adjusted close is needed. Raises BarsInvalid.
+    ``symbol`` names the bars of a file that holds those of one. ``step_s`` is the length of a bar in seconds: of days
+    the date of an instant counts as it is written. ``adjust`` says that the adjusted close is needed, ``told`` what
+    cannot be told from the file. Raises BarsInvalid.
     """
-    source = _open(file)
-    columns = _columns(source, adjust)
-    frame = _collected(source, list(columns.values()))
-    symbols = _symbols(frame.drop_in_place(columns["symbol"])) if "symbol" in columns else None
+    said = checked(told or Told())
+    table = table_of(open_content(file))
+    columns, notes = _columns(table, said, adjust)
+    notes = [*table.notes, *notes]
+    symbols = _symbols(table, columns)
     if symbol is not None:
         _refuse_many(symbols, symbol, file)
         symbols = None
+    elif symbols is None and table.symbol is not None:
+        symbol = table.symbol.replace("/", "-").replace(":", "-")
+        notes.append(f"symbol: {symbol}, as the file says")
     elif symbols is None:
-        raise BarsInvalid(f"{file} must have a column symbol or ticker, was without; name the symbol instead")
-    unread = _Unread(source)
-    found: dict[str, Any] = {"timestamp": _instants(frame, columns, is_daily, unread)}
-    found |= _numbers(frame, columns, source.separator, unread, needed=(*PRICES, "adjusted") if adjust else PRICES)
+        raise BarsInvalid(
+            f"{file} must have a column symbol or ticker, was without; name the symbol instead, with --symbol"
+        )
+    unread = _Unread(table)
+    found: dict[str, Any] = {"timestamp": _instants(table, columns, step_s, said, unread, notes)}
+    found |= _numbers(table, columns, said, unread, (*PRICES, "adjusted") if adjust else PRICES, notes)
+    if symbols is None:
+        _refuse_swapped(table, found["timestamp"], found)
     first = unread.first(symbols)
     if symbols is None:
-        return [ForeignBars(symbol or "", **found, first_unreadable=first.get(""))]
+        return [ForeignBars(symbol or "", **found, first_unreadable=first.get(""), notes=tuple(notes))]
     groups = pl.DataFrame({"symbol": symbols}).with_row_index("row").group_by("symbol", maintain_order=True).agg("row")
     bars = []
     for name, rows in zip(groups.get_column("symbol"), groups.get_column("row"), strict=True):
         own: dict[str, Any] = {kind: None if values is None else values[rows] for kind, values in found.items()}
-        bars.append(ForeignBars(name, **own, first_unreadable=first.get(name)))
+        bars.append(ForeignBars(name, **own, first_unreadable=first.get(name), notes=tuple(notes)))
     return bars
 
 
-# ---- the file
+def _columns(table: Table, told: Told, adjust: bool) -> tuple[dict[str, int], list[str]]:
+    given = told_columns(table.file, told.columns, table.names)
+    if table.has_header or given:
+        columns, notes = named_columns(table.file, table.names, given, adjust)
+    else:
+        columns, notes = placed_columns(table.file, table.frame)
+    for meaning, place in columns.items():
+        is_joined = "date" in columns and "time" in columns
+        _refuse_kind(table, meaning, place, is_joined=is_joined)
+    return columns, notes
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    file: Path
-    rows: pl.LazyFrame
-    schema: pl.Schema
-    separator: str | None
-    """None for parquet."""
-    header_line: int = 1
-
-
-def _open(file: Path) -> _Source:
-    try:
-        head = _head(file)
-    except FileNotFoundError:
-        raise _refused(file, "not there", "check the name") from None
-    except IsADirectoryError:
-        raise _refused(file, "a folder", "name a file in it") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise _refused(file, f"unreadable ({getattr(error, 'strerror', None) or 'broken gzip'})", "check it") from error
-    if file.suffix == ".parquet" or head.startswith(b"PAR1"):
-        return _open_parquet(file)
-    return _open_csv(file, head)
-
-
-def _open_parquet(file: Path) -> _Source:
-    try:
-        rows = pl.scan_parquet(file, glob=False, hive_partitioning=False)
-        return _Source(file, rows, rows.collect_schema(), None)
-    except _UNREADABLE as error:
-        raise _refused(file, "no parquet that can be read", "write it again") from error
-
-
-def _open_csv(file: Path, head: bytes) -> _Source:
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise _refused(file, "text in UTF-16", "save it as UTF-8")
-    if b"\0" in head:
-        raise _refused(file, "binary", "save it as csv in UTF-8, or as parquet")
-    try:
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
-    except UnicodeDecodeError as error:
-        raise _refused(file, "text in another encoding than UTF-8, or binary", "save it as UTF-8") from error
-    if not text.strip():
-        raise _refused(file, "empty", "export it again")
-    blank = len(text) - len(text.lstrip("\r\n"))
-    header = re.split(r"[\r\n]", text[blank:], maxsplit=1)[0]
-    unquoted = re.sub(r'"[^"]*"', "", header)
-    separator = max(_SEPARATORS, key=unquoted.count)
-    rows = pl.scan_csv(
-        file,
-        separator=separator,
-        eol_char="\r" if "\r" in text and "\n" not in text else "\n",
-        infer_schema=False,
-        glob=False,
-    )
-    try:
-        return _Source(file, rows, rows.collect_schema(), separator, 1 + len(re.findall(r"\r\n|\r|\n", text[:blank])))
-    except _UNREADABLE as error:
-        raise _refused(file, _flaw(file, separator), "correct it") from error
-
-
-def _collected(source: _Source, names: list[str]) -> pl.DataFrame:
-    try:
-        frame = source.rows.select(names).collect()
-    except _UNREADABLE as error:
-        if source.separator is None:
-            raise _refused(source.file, "no parquet that can be read", "write it again") from error
-        raise _refused(source.file, _flaw(source.file, source.separator), "correct it") from error
-    if not len(frame):
-        raise BarsInvalid(f"{source.file} must have rows of bars, was a header that has no rows; export it again")
-    return frame
-
-
-def _refused(file: Path, was: str, do: str) -> BarsInvalid:
-    return BarsInvalid(f"{file} must be a csv or parquet file of bars, was {was}; {do}")
-
-
-def _head(file: Path) -> bytes:
-    with _opened(file) as stream:
-        return stream.read(_HEAD_BYTES)
-
-
-def _opened(file: Path) -> gzip.GzipFile | io.BufferedReader:
-    with file.open("rb") as stream:
-        is_gzip = stream.read(2) == b"\x1f\x8b"
-    return gzip.GzipFile(file, "rb") if is_gzip else file.open("rb")
-
-
-def _flaw(file: Path, separator: str) -> str:
-    # What polars gave up on, in words: read again by a slower reader that knows its lines.
-    try:
-        with io.TextIOWrapper(_opened(file), "utf-8-sig", errors="replace", newline="") as text:
-            rows = csv.reader(text, delimiter=separator, strict=True)
-            header = next(row for row in rows if row)
-            for row in rows:
-                if len(row) > len(header):
-                    return f"a table of {len(header)} columns whose line {rows.line_num} has {len(row)} fields"
-                if any("\N{REPLACEMENT CHARACTER}" in value for value in row):
-                    return f"text whose line {rows.line_num} is not UTF-8"
-    except (csv.Error, OSError, EOFError, zlib.error):
-        return "cut off, or has a quotation mark that is not closed"
-    return "no table that can be read"
-
-
-# ---- its columns
-
-
-def _columns(source: _Source, adjust: bool) -> dict[str, str]:
-    # What is needed -> the column's name in the file.
-    file, found = source.file, dict[str, str]()
-    for name in source.schema:
-        plain = re.sub(r"_duplicated_\d+$", "", name)
-        meaning = _MEANING.get(plain.strip().strip("<>").strip().lower().replace("_", " "))
-        if meaning is None:
-            continue
-        if meaning in found:
-            raise BarsInvalid(
-                f"{file} must have one column of each kind, was with {_shown(found[meaning])} and {_shown(plain)}; "
-                "remove one"
-            )
-        found[meaning] = name
-    time = next((name for name in _TIMES if name in found), None)
-    missing = [*(["date"] if time is None else []), *(price for price in PRICES if price not in found)]
-    if missing:
-        there = ", ".join(source.schema)[:200]
-        if len(missing) == 1 + len(PRICES):
-            advice = "write their names in the first line, separated by comma, semicolon, tab or |"
-        else:
-            advice = "add them"
-        raise BarsInvalid(f"{file} must have the columns {', '.join(missing)}, was {_plain(there)}; {advice}")
-    if adjust and "adjusted" not in found:
-        raise BarsInvalid(f"{file} must have a column adj close to adjust by, was without; import without adjusting")
-    for other in _TIMES:
-        if other != time and not (time == "date" and other == "time"):
-            found.pop(other, None)
-    for meaning, name in found.items():
-        _refuse_kind(file, meaning, name, source.schema[name], is_joined="date" in found and "time" in found)
-    return found
-
-
-def _refuse_kind(file: Path, meaning: str, name: str, kind: pl.DataType, *, is_joined: bool) -> None:
-    is_text = isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null))
+def _refuse_kind(table: Table, meaning: str, place: int, *, is_joined: bool) -> None:
+    kind, name = table.frame.dtypes[place], table.names[place] or f"{place + 1}"
+    is_string = isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null))
     if meaning == "symbol":
-        fits, rule = is_text or kind.is_integer(), "text"
+        fits, rule = is_string or kind.is_integer(), "text"
     elif meaning == "time" and is_joined:
-        fits, rule = is_text or isinstance(kind, pl.Time), "times of day, to be joined with the dates"
+        fits, rule = is_string or isinstance(kind, pl.Time), "times of day, to be joined with the dates"
     elif meaning == "date" and is_joined:
         is_naive = isinstance(kind, pl.Datetime) and kind.time_zone is None
         fits, rule = (
-            is_text or kind.is_integer() or isinstance(kind, pl.Date) or is_naive,
+            is_string or kind.is_integer() or isinstance(kind, pl.Date) or is_naive,
             "dates to be joined with times",
         )
-    elif meaning in _TIMES:
-        fits, rule = is_text or kind.is_numeric() or isinstance(kind, (pl.Date, pl.Datetime)), "dates or instants"
+    elif meaning in ("timestamp", "datetime", "date", "time"):
+        fits, rule = is_string or kind.is_numeric() or isinstance(kind, (pl.Date, pl.Datetime)), "dates or instants"
     else:
-        fits, rule = is_text or kind.is_numeric(), "numbers"
+        fits, rule = is_string or kind.is_numeric(), "numbers"
     if not fits:
-        raise BarsInvalid(f"column {_shown(name)} of {file} must hold {rule}, was of type {kind}; convert it")
+        raise BarsInvalid(f"column {_shown(name)} of {table.file} must hold {rule}, was of type {kind}; convert it")
 
 
-def _symbols(column: pl.Series) -> pl.Series:
-    return column.cast(pl.String).fill_null("").str.strip_chars().str.to_uppercase()
+def _symbols(table: Table, columns: Mapping[str, int]) -> pl.Series | None:
+    if "symbol" not in columns:
+        return None
+    column = table.frame.get_column(f"c{columns['symbol']}").cast(pl.String).fill_null("")
+    return column.str.strip_chars(" '\"").str.to_uppercase().str.replace_all(r"[/:]", "-")
 
 
 def _refuse_many(symbols: pl.Series | None, symbol: str, file: Path) -> None:
@@ -302,7 +163,7 @@ def _refuse_many(symbols: pl.Series | None, symbol: str, file: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Unread:
-    source: _Source
+    table: Table
     parts: list[pl.DataFrame] = field(default_factory=list)
 
     def note(self, values: Numbers, texts: pl.Series, column: str, advice: str) -> None:
@@ -322,170 +183,123 @@ class _Unread:
         return {row["symbol"]: self._told(row) for row in found.iter_rows(named=True)}
 
     def _told(self, row: dict[str, Any]) -> Unreadable:
-        number = row["row"] + 1
-        place = f"row {number}" if self.source.separator is None else f"line {self.source.header_line + number}"
-        advice = row["advice"]
-        if advice == _DATE_ADVICE and _DAY_OR_MONTH_FIRST.match(row["text"].strip()):
-            advice += ", for whether the day or the month comes first cannot be told"
-        return Unreadable(place, row["column"], row["text"], advice)
+        line = self.table.first_line
+        place = f"row {row['row'] + 1}" if line is None else f"line {line + row['row']}"
+        return Unreadable(place, row["column"], row["text"], row["advice"])
+
+
+def _column(table: Table, place: int) -> tuple[pl.Series, str]:
+    return table.frame.get_column(f"c{place}"), table.names[place] or str(place + 1)
+
+
+def _instants(
+    table: Table, columns: Mapping[str, int], step_s: int, told: Told, unread: _Unread, notes: list[str]
+) -> Numbers:
+    kind = next(each for each in ("timestamp", "datetime", "date", "time") if each in columns)
+    column, name = _column(table, columns[kind])
+    time = None
+    if kind == "date" and "time" in columns:
+        time, other = _column(table, columns["time"])
+        name = f"{name} and {other}"
+    read = instants(table.file, column, time, is_daily=step_s >= 86_400, told=told, zone=_zone(table, name))
+    unread.note(read.seconds, column, name, read.advice)
+    notes += read.notes
+    return read.seconds - step_s if told.stamps == "end" and step_s < 86_400 else read.seconds
+
+
+def _zone(table: Table, name: str) -> str | None:
+    in_name = next(
+        (
+            word
+            for word in ("utc", "gmt")
+            if word in name.lower().replace("_", " ").split() or f"({word})" in name.lower()
+        ),
+        None,
+    )
+    return table.zone or (in_name.upper() if in_name else None)
 
 
 def _numbers(
-    frame: pl.DataFrame, columns: Mapping[str, str], separator: str | None, unread: _Unread, needed: Sequence[str]
+    table: Table, columns: Mapping[str, int], told: Told, unread: _Unread, needed: Sequence[str], notes: list[str]
 ) -> dict[str, Numbers | None]:
     kinds = [kind for kind in (*PRICES, "volume", "adjusted") if kind in columns]
-    read = _spelling([frame.get_column(columns[kind]) for kind in kinds], separator)
-    found: dict[str, Numbers | None] = {"volume": np.full(len(frame), np.nan), "adjusted": None}
-    for kind in kinds:
-        # What was read is let go, so that a large file does not stand twice in memory.
-        column = frame.drop_in_place(columns[kind])
-        text = _text(column)
-        values = _floats(column.cast(pl.Float64, strict=False) if text is None else read(text))
+    texts = [_column(table, columns[kind])[0] for kind in kinds]
+    spelling = spelling_of(texts, table.separator, told.decimal, speaks_comma(table.names))
+    if spelling in (",", ":"):
+        notes.append("numbers: decimal comma, points between thousands")
+    found: dict[str, Numbers | None] = {"volume": np.full(len(table.frame), np.nan), "adjusted": None}
+    for kind, column in zip(kinds, texts, strict=True):
+        is_volume = kind == "volume"
+        values = numbers(column, spelling, has_units=is_volume)
         if kind in needed:
-            unread.note(values, column, columns[kind], _NUMBER_ADVICE)
+            advice = _NUMBER_ADVICE + (", or say --decimal , or --decimal ." if spelling == "?" else "")
+            unread.note(values, column, _column(table, columns[kind])[1], advice)
         found[kind] = values
+    _add_sides(table, columns, found, spelling, notes)
+    _take_ticks(table, columns, found, spelling, notes)
+    volume = found["volume"]
+    if told.volume_unit != 1 and volume is not None:
+        found["volume"] = volume * told.volume_unit
+        notes.append(f"volume: in units of {told.volume_unit:g}, as told")
+    _scale_prices(table, told, found, notes)
     return found
 
 
-def _spelling(columns: Iterable[pl.Series], separator: str | None) -> Callable[[pl.Series], pl.Series]:
-    # How the file writes numbers is known from those that can be read in one way only: 1,010.50 and 1.010,50 can, 1,010
-    # cannot. Where both kinds or none are found, a number with a comma is unreadable.
-    texts = [text for text in map(_text, columns) if text is not None]
-    if not any(text.str.contains(",", literal=True).any() for text in texts):
-        return _read_plain
-    has_points = any((text.str.contains(_POINT_NUMBER) & ~text.str.contains(_COMMA_NUMBER)).any() for text in texts)
-    has_commas = any((text.str.contains(_COMMA_NUMBER) & ~text.str.contains(_POINT_NUMBER)).any() for text in texts)
-    if has_points and not has_commas:
-        return _read_points
-    if has_commas and not has_points and separator != ",":
-        return _read_commas
-    return _read_plain
+def _add_sides(
+    table: Table, columns: Mapping[str, int], found: dict[str, Numbers | None], spelling: str, notes: list[str]
+) -> None:
+    """Add up the volume that TradeStation writes in two columns."""
+    if "volume" not in columns and {"up", "down"} <= set(columns):
+        up, down = (numbers(_column(table, columns[side])[0], spelling, has_units=True) for side in ("up", "down"))
+        found["volume"] = up + down
+        notes.append("volume: the columns Up and Down added up")
 
 
-def _read_plain(text: pl.Series) -> pl.Series:
-    return text.cast(pl.Float64, strict=False)
+def _take_ticks(
+    table: Table, columns: Mapping[str, int], found: dict[str, Numbers | None], spelling: str, notes: list[str]
+) -> None:
+    """Take the count of ticks where a broker of MetaTrader leaves the volume at zero."""
+    volume = found["volume"]
+    if "tick volume" in columns and volume is not None and not np.nansum(volume):
+        found["volume"] = numbers(_column(table, columns["tick volume"])[0], spelling)
+        notes.append("volume: a count of ticks, for the volume itself is 0")
 
 
-def _read_points(text: pl.Series) -> pl.Series:
-    fits = text.str.contains(_POINT_NUMBER).fill_null(False)
-    return text.str.replace_all(",", "", literal=True).zip_with(fits, text).cast(pl.Float64, strict=False)
+def _scale_prices(table: Table, told: Told, found: dict[str, Numbers | None], notes: list[str]) -> None:
+    """Turn prices that are counted in fractions into prices, such as Databento's billionths."""
+    close = found["close"]
+    usual = float(np.nanmedian(close)) if close is not None and np.isfinite(close).any() else 0.0
+    factor = told.price_unit
+    if factor != 1:
+        notes.append(f"prices: in units of {factor:g}, as told")
+    elif {"ts_event", "rtype"} <= set(table.names) and usual > 1e7:
+        factor = _FIXED_POINT
+        notes.append("prices: counted in billionths, divided")
+    elif not table.has_header and usual > _LARGE and close is not None and np.all(close[np.isfinite(close)] % 1 == 0):
+        raise BarsInvalid(
+            f"prices of {table.file} must be in money, was {usual:,.0f} and the like without a decimal; "
+            "say what they are counted in with --price-unit, such as --price-unit 0.0001, or 1"
+        )
+    if factor != 1:
+        for kind in (*PRICES, "adjusted"):
+            values = found[kind]
+            found[kind] = None if values is None else values * factor
 
 
-def _read_commas(text: pl.Series) -> pl.Series:
-    plain = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-    return plain.set(~text.str.contains(_COMMA_NUMBER).fill_null(False), None).cast(pl.Float64, strict=False)
-
-
-def _instants(frame: pl.DataFrame, columns: Mapping[str, str], is_daily: bool, unread: _Unread) -> Numbers:
-    names = [columns[time] for time in _TIMES if time in columns]
-    column = frame.drop_in_place(names[0])
-    if len(names) == 2:
-        column = _joined(column, frame.drop_in_place(names[1]), is_daily)
-    text = _text(column)
-    if text is not None:
-        # In parts: the ways to write an instant are tried one after the other, each on copies.
-        parts = [_text_seconds(text.slice(start, _PART_ROWS), is_daily) for start in range(0, len(text), _PART_ROWS)]
-        seconds = np.concatenate(parts)
-    elif column.dtype == pl.Date:
-        seconds = _moment_seconds(column.cast(pl.Datetime("us")))
-    elif isinstance(column.dtype, pl.Datetime):
-        # Of days the date counts as it is written: midnight in Tokyo is still the day before in UTC.
-        seconds = _moment_seconds(column.dt.replace_time_zone(None) if is_daily else column)
-    else:
-        seconds = _epoch_seconds(column.cast(pl.Float64, strict=False))
-    seconds = np.where((seconds >= _MIN_EPOCH_S) & (seconds < MAX_EPOCH_S), seconds, np.nan)
-    unread.note(seconds, column, " and ".join(names), _DATE_ADVICE)
-    return seconds
-
-
-def _joined(date: pl.Series, time: pl.Series, is_daily: bool) -> pl.Series:
-    days = date.cast(pl.String).str.strip_chars().str.replace(r"[ T]00:00(:00(\.0+)?)?$", "")
-    hours = time.cast(pl.String).str.strip_chars()
-    digits = hours.filter(hours.str.contains(r"^\d+$").fill_null(False)).str.len_chars().unique().to_list()
-    if digits in ([4], [6]):
-        # 0930 or 093000; where both are found, or 93000, the zeros that are missing cannot be told.
-        hours = hours.str.replace(r"^(\d\d)(\d\d)(\d\d)$", "${1}:${2}:${3}").str.replace(r"^(\d\d)(\d\d)$", "${1}:${2}")
-    # A day is known without its hour, an instant is not.
-    hours = hours.fill_null("") if is_daily else hours.set(hours == "", None)
-    return pl.select(pl.concat_str([days, hours], separator=" ")).to_series()
-
-
-def _text(column: pl.Series) -> pl.Series | None:
-    is_text = isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum))
-    return column.cast(pl.String).str.strip_chars() if is_text else None
-
-
-def _text_seconds(text: pl.Series, is_daily: bool) -> Numbers:
-    other = r"^(\d{4})[/.](\d\d?)[/.](\d\d?)\b|^(\d{4})(\d\d)(\d\d)[ Tt]"
-    if text.str.contains(other).any():
-        text = text.str.replace(r"^(\d{4})[/.](\d\d?)[/.](\d\d?)\b", "${1}-${2}-${3}")
-        text = text.str.replace(r"^(\d{4})(\d\d)(\d\d)[ Tt]", "${1}-${2}-${3} ")
-    # Each reader gets what those before it could not read.
-    readers = (_days, _own_clock, _written_days, _counts) if is_daily else (_days, _utc_clock, _other_clocks, _counts)
-    seconds = np.full(len(text), np.nan)
-    for read in readers:
-        left = np.flatnonzero(np.isnan(seconds))
-        if len(left):
-            seconds[left] = read(text if len(left) == len(text) else text.gather(left))
-    return seconds
-
-
-def _days(text: pl.Series) -> Numbers:
-    return _moment_seconds(text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")))
-
-
-def _clock(plain: pl.Series) -> Numbers:
-    plain = plain.str.strip_chars().str.replace("[Tt]", " ")
-    seconds, minutes = (
-        _moment_seconds(plain.str.to_datetime(form, strict=False, time_unit="us"))
-        for form in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
-    )
-    return np.where(np.isnan(seconds), minutes, seconds)
-
-
-def _utc_clock(text: pl.Series) -> Numbers:
-    return _clock(text.str.replace(r"(?i)(z|utc|[+-]00:?00)$", ""))
-
-
-def _own_clock(text: pl.Series) -> Numbers:
-    return _clock(text.str.replace(r"(?i)(:\d\d\S*?)\s*(z|utc|[+-]\d\d:?\d\d)$", "${1}"))
-
-
-def _other_clocks(text: pl.Series) -> Numbers:
-    iso = text.str.replace(r"^(\S+) (\S+)$", "${1}T${2}")
-    return _moment_seconds(iso.str.to_datetime("%+", strict=False, time_unit="us", time_zone="UTC"))
-
-
-def _written_days(text: pl.Series) -> Numbers:
-    return _days(text.str.extract(r"^(\d{4}-\d\d?-\d\d?)[ Tt]"))
-
-
-def _counts(text: pl.Series) -> Numbers:
-    return _epoch_seconds(text.cast(pl.Float64, strict=False))
-
-
-def _epoch_seconds(column: pl.Series) -> Numbers:
-    # Seconds reach 1e11 in the year 5138, milliseconds pass it in 1973: the size tells the unit. Seconds of August 1970
-    # are days without their dashes, such as 20240131; those of the first day are no instants but row numbers, years or
-    # the days of a spreadsheet.
-    number = _floats(column)
-    size = np.abs(number)
-    seconds: Numbers = number / np.select([size >= 1e17, size >= 1e14, size >= 1e11], [1e9, 1e6, 1e3], 1.0)
-    seconds[size < 86_400] = np.nan
-    is_day = (number >= 19_000_101) & (number <= 21_001_231)
-    if is_day.any():
-        text = pl.Series(number[is_day].astype(np.int64)).cast(pl.String)
-        seconds[is_day] = _moment_seconds(text.str.to_date("%Y%m%d", strict=False).cast(pl.Datetime("us")))
-    return seconds
-
-
-def _moment_seconds(moments: pl.Series) -> Numbers:
-    return _floats(moments.dt.epoch("us").cast(pl.Float64)) / 1e6
-
-
-def _floats(column: pl.Series) -> Numbers:
-    numbers: Numbers = column.fill_null(float("nan")).to_numpy()
-    return numbers
+def _refuse_swapped(table: Table, timestamp: Numbers, found: Mapping[str, Numbers | None]) -> None:
+    """Refuse prices without names whose first and last follow each other better the other way round."""
+    opened, close = found["open"], found["close"]
+    if table.has_header or opened is None or close is None or len(opened) < _ENOUGH:
+        return
+    order = np.argsort(timestamp, kind="stable")
+    opened, close = opened[order], close[order]
+    as_named = np.nanmean(np.abs(opened[1:] - close[:-1]))
+    swapped = np.nanmean(np.abs(close[1:] - opened[:-1]))
+    if swapped < _SURE * as_named:
+        raise BarsInvalid(
+            f"{table.file} must have names for its columns, was without, and its open looks like a close; "
+            "say which is which with --columns date=1,open=5,high=3,low=4,close=2"
+        )
 
 
 def _shown(text: str) -> str:

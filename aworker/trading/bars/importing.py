@@ -23,11 +23,21 @@ from aworker.trading.bars.store import (
     BarsInvalid,
     BarStore,
     checked_symbol,
+    instant_text,
     timeframe_s,
 )
+from aworker.trading.bars.values import Told
 from aworker.trading.strategies.strategy import TIMEFRAMES
 
 GAPS_SHOWN = 20
+_FEW = 0.2
+"""The share of rows that may be dropped for their prices."""
+_FEW_UNREADABLE = 0.3
+_MANY = 10
+_JUMP = 0.4
+_JUMPS_SHOWN = 5
+_SPLITS = (1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 8.0, 10.0, 15.0, 20.0, 25.0, 50.0, 100.0)
+_SPLIT_NEAR = 0.08
 _UNADJUSTED = 1e-3
 
 
@@ -60,6 +70,10 @@ class ImportReport:
     """Rows whose volume was missing or negative and is stored as 0."""
     unadjusted: int
     """Rows whose adjusted close differs from the close by more than 0.1 %, when they were not adjusted by it."""
+    taken: list[str]
+    """What was taken for what: columns, zone, units, spelling, what was left out."""
+    warnings: list[str]
+    """What may be wrong with the bars: jumps, splits that look as if nobody took them out."""
     gaps: list[list[int]]
     """[last timestamp before, first after] of holes: over five days, or over one bar inside a day. At most 20."""
 
@@ -76,20 +90,20 @@ def import_bars(
     *,
     mode: Literal["replace", "merge"] = "replace",
     adjust: bool = False,
+    told: Told | None = None,
+    is_dry: bool = False,
 ) -> list[ImportReport]:
-    """Check the bars of a csv (also ``.csv.gz``) or parquet file and store them, one report per symbol.
+    """Check the bars of a file as tools write it and store them, one report per symbol.
 
-    Columns, in any case and order (`foreign.COLUMN_NAMES`): ``timestamp``, ``datetime``, ``date`` (also
-    with ``time``) or ``time`` (ISO 8601, or epoch in seconds, milliseconds, microseconds or nanoseconds), ``open``,
-    ``high``, ``low``, ``close``, ``volume`` (optional), and ``symbol`` or ``ticker`` unless ``symbol`` is given; the
-    file must then hold one symbol. ``merge`` keeps older bars of other instants. ``adjust`` multiplies the prices by
+    What a file may be is in docs/bars.md; ``told`` says what cannot be told from it, ``is_dry`` stores nothing.
+    ``merge`` keeps older bars of other instants. ``adjust`` multiplies the prices by
     adjusted close / close (column ``adj close``) and divides the volume by it, so that the money traded in a bar stays
     and no split looks like a burst of volume.
     Raises BarsInvalid when a column is missing, no row of a symbol is usable or its rows are finer than the timeframe;
     then nothing at all is stored.
     """
     step_s = timeframe_s(timeframe)
-    found = read_foreign(Path(file), symbol, is_daily=step_s >= 86_400, adjust=adjust)
+    found = read_foreign(Path(file), symbol, step_s=step_s, adjust=adjust, told=told)
     checked = [_check(rows, timeframe, step_s, adjust) for rows in found]
     reports: list[ImportReport] = []
 
@@ -108,7 +122,11 @@ def import_bars(
             )
             yield bars
 
-    store.write_many(stored())
+    if is_dry:
+        for _ in stored():
+            pass
+    else:
+        store.write_many(stored())
     return reports
 
 
@@ -128,8 +146,19 @@ def _check(rows: ForeignBars, timeframe: str, step_s: int, adjust: bool) -> tupl
         int(np.count_nonzero(found)) for found in (~readable, readable & ~positive, positive & ~usable)
     )
     kept = np.flatnonzero(usable)
+    if len(kept) and not_positive > _FEW * len(rows):
+        raise BarsInvalid(
+            f"bars of {safe} must have prices above zero, was {not_positive:,} of {len(rows):,} rows without; "
+            "prices that were adjusted below zero cannot be traded, take unadjusted ones"
+        )
     if not len(kept):
         raise _unusable(safe, rows, unreadable, not_positive, high_below_low)
+    first = rows.first_unreadable
+    if len(rows) >= _MANY and unreadable > _FEW_UNREADABLE * len(rows) and first is not None:
+        raise BarsInvalid(
+            f"bars of {safe} must be readable, was {unreadable:,} of {len(rows):,} rows with a date or price that "
+            f"cannot be read (the first in {first}); {first.advice}"
+        )
     _refuse_finer(safe, rows.timestamp[kept], timeframe, step_s)
     # Days and weeks start at midnight UTC, whatever hour the source gave them.
     grain_s = 86_400 if step_s >= 86_400 else 1
@@ -165,14 +194,40 @@ def _check(rows: ForeignBars, timeframe: str, step_s: int, adjust: bool) -> tupl
         dropped_duplicate=duplicates,
         dropped_unreadable=unreadable,
         first_unreadable=rows.first_unreadable,
+        taken=list(rows.notes),
         dropped_not_positive=not_positive,
         dropped_high_below_low=high_below_low,
         widened=int(np.count_nonzero((top != high) | (bottom != low))),
         volume_missing=int(np.count_nonzero(~volume_ok)),
         unadjusted=unadjusted,
+        warnings=_implausible(instant, close, timeframe),
         gaps=[],
     )
     return Bars(safe, timeframe, instant, open_, top, bottom, close, np.where(volume_ok, volume, 0.0)), report
+
+
+def _implausible(instant: NDArray[np.int64], close: NDArray[np.float64], timeframe: str) -> list[str]:
+    """Return what a person would look at twice: jumps above 40 %, and those that are the ratio of a split."""
+    if len(close) < 2:
+        return []
+    ratio = close[1:] / close[:-1]
+    places = np.flatnonzero((ratio > 1 + _JUMP) | (ratio < 1 / (1 + _JUMP)))
+    said: list[str] = []
+    for place in places[:_JUMPS_SHOWN]:
+        factor = max(ratio[place], 1 / ratio[place])
+        is_split = any(abs(factor / split - 1) < _SPLIT_NEAR for split in _SPLITS)
+        when = instant_text(int(instant[place + 1]), timeframe)
+        of = f"{close[place]:.6g} to {close[place + 1]:.6g}"
+        side = "split" if ratio[place] < 1 else "reverse split"
+        said.append(
+            f"{when}: the close goes from {of}, as a {side} of {factor:.2g} to 1 that nobody took out; "
+            "adjust the prices"
+            if is_split
+            else f"{when}: the close goes from {of}; look whether that is so"
+        )
+    if len(places) > _JUMPS_SHOWN:
+        said.append(f"{len(places) - _JUMPS_SHOWN:,} more jumps above {_JUMP:.0%}")
+    return said
 
 
 def _unusable(symbol: str, rows: ForeignBars, unreadable: int, not_positive: int, high_below_low: int) -> BarsInvalid:
@@ -214,7 +269,7 @@ def _refuse_conflicts(symbol: str, close: NDArray[np.float64], instant: NDArray[
     same = np.diff(instant) == 0
     instants = len(instant) - int(np.count_nonzero(same))
     conflicts = same & (np.diff(close) != 0)
-    if np.count_nonzero(conflicts) > instants:
+    if 2 * np.count_nonzero(conflicts) > instants:
         raise BarsInvalid(
             f"rows of {symbol} must have an instant each, was {len(instant):,} rows of {instants:,} "
             f"instant{'' if instants == 1 else 's'}; give the column that tells them apart the name symbol, or time"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from aworker.trading.prompts.chart import Chart, TooHard
 from aworker.trading.prompts.conditions import check_possible, opposite_rule, written
-from aworker.trading.prompts.lattice import MOST_TOKENS, Lattice, Number, named
+from aworker.trading.prompts.lattice import MOST_TOKENS, Lattice, Number, named, tokens_of
 from aworker.trading.prompts.platforms import in_words
 from aworker.trading.prompts.series import NotRead, Scope, plain
 
@@ -138,9 +138,9 @@ def shown(one: Read) -> str:
 
 def lattice_of(text: str) -> Lattice:
     """Look a text's words up. Raises NotRead for what cannot be said, is not known or reads two ways by itself."""
-    lattice = Lattice(text)
-    if len(lattice.tokens) > MOST_TOKENS:
+    if len(tokens_of(text)) > MOST_TOKENS:
         raise NotRead(f"it has more than {MOST_TOKENS} words and signs")
+    lattice = Lattice(text)
     for kind in ("UNSUPPORTED", "PATTERN", "LANGUAGE"):
         for place, edges in enumerate(lattice.edges):
             for edge in edges:

@@ -12,6 +12,7 @@ import pytest
 
 from aworker.trading.bars.importing import import_bars
 from aworker.trading.bars.store import Bars, BarsInvalid, BarStore
+from aworker.trading.bars.values import Told
 from tests.kit.market import DAY_S, START_S, make_bars, random_bars, store_of
 
 CSV = """Date,Open,High,Low,Close,Volume
@@ -58,6 +59,12 @@ def test_an_import_says_what_it_dropped_and_mended(tmp_path: Path) -> None:
         "widened": 1,
         "volume_missing": 1,
         "unadjusted": 0,
+        "taken": [],
+        "warnings": [
+            "2020-01-06: the close goes from 11 to 21, as a reverse split of 1.9 to 1 that nobody took out; "
+            "adjust the prices",
+            "2020-01-10: the close goes from 21 to 8; look whether that is so",
+        ],
         "gaps": [[START_S + 9 * DAY_S, START_S + 40 * DAY_S]],
     }
     assert bars.close.tolist() == [11, 11, 21, 8, 11]
@@ -83,7 +90,7 @@ def test_instants_are_read_in_many_spellings(tmp_path: Path, first: str, second:
     file.write_text(f"Time,open,high,low,close\n{first},1,1,1,1\n{second},1,1,1,1\n")
     store = BarStore(tmp_path / "store")
 
-    import_bars(store, file, "1m", "M")
+    import_bars(store, file, "1m", "M", told=Told(tz="UTC"))
 
     assert store.load("M", "1m").timestamp.tolist() == [1_577_975_400, 1_577_975_460]
 
@@ -201,17 +208,16 @@ def test_adjusting_keeps_the_money_traded(tmp_path: Path) -> None:
         ("date,open,high,low,close\n", r"bad\.csv must have rows of bars, was a header that has no rows"),
         (
             "date,open,high,low,close\n01/02/2020,1,1,1,1\n",
-            "was 1 row without: 1 with a date or price that cannot be read "
-            r"\(the first in line 2, column date: '01/02/2020'\); "
-            "write dates as 2024-01-31, for whether the day or the month comes first cannot be told",
+            "must say whether the day or the month comes first, was '01/02/2020' and the like; "
+            "say it with --date-format dmy or --date-format mdy",
         ),
-        ("date,open,high,low,close\n2-Jan-2020,1,1,1,1\n", "column date: '2-Jan-2020'.*; write dates as 2024-01-31$"),
+        ("date,open,high,low,close\n2-Jax-2020,1,1,1,1\n", "column date: '2-Jax-2020'.*; write dates as 2024-01-31$"),
         ("date,open,high,low,close\n20201332,1,1,1,1\n", "1 with a date or price that cannot be read"),
-        ("date,open,high,low,close\n01-02-20,1,1,1,1\n", "column date: '01-02-20'.*cannot be told"),
+        ("date,open,high,low,close\n01-02-20,1,1,1,1\n", "must say whether the day or the month comes first"),
         ("date,open,high,low,close\n45292,1,1,1,1\n", "column date: '45292'.*; write dates as 2024-01-31$"),
         (
-            "date,open,high,low,close\n2020-01-02,1,1,1,$1\n",
-            r"line 2, column close: '\$1'\); write numbers as 1010.50$",
+            "date,open,high,low,close\n2020-01-02,1,1,1,~1\n",
+            r"line 2, column close: '~1'\); write numbers as 1010.50$",
         ),
         ("date,open,high,low,close\n2020-01-02,1,,1,1\n", r"line 2, column high: nothing\); write numbers as 1010.50$"),
         ("Date,date,open,high,low,close\n2020-01-02,2020-01-02,1,1,1,1\n", "one column .*, was with 'Date' and 'date'"),
@@ -227,7 +233,7 @@ def test_adjusting_keeps_the_money_traded(tmp_path: Path) -> None:
         ),
         ('date,open,high,low,close\n2020-01-02,1,1,1,"1\n', "quotation mark that is not closed"),
         ("date open high low close\n2020-01-02 1 1 1 1\n", "separated by comma, semicolon, tab or |"),
-        ("2020-01-02,1,1,1,1\n", "write their names in the first line"),
+        ("a b c\n2020-01-02 1 1 1 1\n", "write their names in the first line"),
         ("", r"bad\.csv must be a csv or parquet file of bars, was empty"),
         ("\n\n", r"bad\.csv must be a csv or parquet file of bars, was empty"),
     ],
@@ -258,7 +264,7 @@ def _imported(tmp_path: Path, text: str | bytes, timeframe: str = "1d", symbol: 
     file = tmp_path / "foreign.csv"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     store = BarStore(tmp_path / "store")
-    import_bars(store, file, timeframe, symbol)
+    import_bars(store, file, timeframe, symbol, told=Told(tz="UTC"))
     return store.load(symbol or "TEST", timeframe)
 
 
@@ -269,7 +275,9 @@ def _refused(tmp_path: Path, content: str | bytes | pl.DataFrame, timeframe: str
     else:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(BarsInvalid) as refused:
-        import_bars(BarStore(tmp_path / "store"), file, timeframe, **{"symbol": "TEST", **options})
+        import_bars(
+            BarStore(tmp_path / "store"), file, timeframe, **{"symbol": "TEST", "told": Told(tz="UTC"), **options}
+        )
     assert not (tmp_path / "store").exists()
     message = str(refused.value)
     assert "\n" not in message
@@ -337,7 +345,7 @@ def test_typed_dates_and_times_are_joined(tmp_path: Path, days: pl.Series, hours
     _typed(date=days, time=hours).write_parquet(file)
     store = BarStore(tmp_path / "store")
 
-    import_bars(store, file, "1h", "TEST")
+    import_bars(store, file, "1h", "TEST", told=Told(tz="UTC"))
     import_bars(store, file, "1d", "TEST")
 
     assert store.load("TEST", "1h").timestamp.tolist() == [1_577_975_400, 1_577_975_400 + DAY_S]
@@ -455,18 +463,16 @@ def test_prices_of_every_numeric_type_are_read(tmp_path: Path, kind: Any) -> Non
 @pytest.mark.parametrize(
     "content, told",
     [
-        (HEADER.encode("utf-16"), "was text in UTF-16; save it as UTF-8"),
-        ("date,open,high,low,close,näme\n2020-01-02,1,1,1,1,x\n".encode("latin-1"), "another encoding than UTF-8"),
-        (
-            HEADER.encode() + b"2020-01-02,1,1,1,1\n" * 9_000 + b"2020-01-02,1,1,1,\xe9\n",
-            "was text whose line 9002 is not UTF-8",
-        ),
-        (b"PK\x03\x04\x00\x00\x00\xff", "was binary; save it as csv in UTF-8"),
-        (b"\x89PNG\xff\xfe", "in another encoding than UTF-8, or binary; save it"),
+        (b"what is\nthis,\xe9?\n", "was text whose line 2 is not UTF-8, or binary; save it as UTF-8"),
+        (b"date\0\0\1\2", "was binary; save it as csv in UTF-8"),
+        (b"PK\x03\x04\x00\x00\x00\xff", "was an archive that is broken; download it again"),
+        (b"\x89PNG\xff\xfe", "was a picture; download the data itself"),
+        (b"<!DOCTYPE html><title>Error</title>", "was a web page; download the data itself"),
+        (b"%PDF-1.7", "was a PDF"),
         (b"PAR1 not at all PAR1", "was no parquet that can be read; write it again"),
         (b"\x1f\x8b\x08\x00cut off", "was unreadable (broken gzip)"),
     ],
-    ids=["utf-16", "latin-1", "latin-1 late", "zip", "png", "parquet", "gzip"],
+    ids=["another text", "binary", "zip", "png", "html", "pdf", "parquet", "gzip"],
 )
 def test_a_file_of_another_kind_is_told_in_words(tmp_path: Path, content: bytes, told: str) -> None:
     message = _refused(tmp_path, content)
@@ -526,7 +532,7 @@ def test_numbers_that_read_one_way_are_read(
 
 @pytest.mark.parametrize(
     "rows, separator",
-    [(["1,010", "1,020"], ";"), (["1,010", "1,020"], ","), (["10,5"], ","), (["1,01,0"], ";"), (["1,5", "1.5"], ";")],
+    [(["1,010", "1,020"], ";"), (["1,010", "1,020"], ","), (["1,01,0"], ";"), (["1,5", "1.5"], ";")],
 )
 def test_numbers_that_read_two_ways_are_not(tmp_path: Path, rows: list[str], separator: str) -> None:
     lines = [separator.join(["date", "open", "high", "low", "close"])]
@@ -543,7 +549,7 @@ def test_numbers_that_read_two_ways_are_not(tmp_path: Path, rows: list[str], sep
         "line 2",
         "close",
         rows[0],
-        "write numbers as 1010.50",
+        "write numbers as 1010.50, or say --decimal , or --decimal .",
     )
 
 
