@@ -18,6 +18,7 @@ class Keys:
     """aworker's own keys under one prefix."""
 
     __slots__ = (
+        "beats",
         "cancelled",
         "claimed",
         "control",
@@ -27,6 +28,7 @@ class Keys:
         "deliveries",
         "ends",
         "lease_id",
+        "minutes",
         "paused",
         "prefix",
         "workers",
@@ -54,6 +56,15 @@ class Keys:
         self.dead = f"{prefix}dead"
         """stream: dead letters, raw bytes in field ``payload``."""
         self.dead_bytes = f"{prefix}dead_bytes"
+
+        self.beats = f"{prefix}beats"
+        """zset: worker_id to the epoch second of its last beat."""
+        self.minutes = f"{prefix}minutes"
+        """hash: ``<minute modulo 60> <label>`` to that minute and its counts."""
+
+    def presence(self, worker_id: str) -> str:
+        """string: what a worker says of itself, expires after 30 s."""
+        return f"{self.prefix}presence:{worker_id}"
 
     def leases(self, worker_id: str) -> str:
         """hash: lease id to header and payload, one entry for each running task."""

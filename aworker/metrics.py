@@ -5,14 +5,17 @@ Invariant: every label is one of a bounded set: a registered task type or ``unkn
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 
 BUCKETS_S = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0),
 )
 """Upper bounds of durations, from a millisecond to an hour."""
+
+RECENT_MOST = 10
 
 counters: Counter[str] = Counter()
 """Name to count since the process started."""
@@ -47,6 +50,10 @@ class Tally:
     def __init__(self) -> None:
         self.ended: Counter[tuple[str, str, str]] = Counter()
         """(task type, level, outcome) to number."""
+        self.taken: Counter[str] = Counter()
+        """Level to tasks claimed."""
+        self.recent: deque[tuple[str, str, str, str, float, float]] = deque(maxlen=RECENT_MOST)
+        """Task id, type, level, outcome, seconds it ran, epoch second of its end; the newest last."""
         self.wait_s: dict[tuple[str, str], Histogram] = {}
         """From ``created_at`` to the handler's start."""
         self.run_s: dict[tuple[str, str], Histogram] = {}
@@ -56,9 +63,13 @@ class Tally:
         if wait_s is not None and wait_s >= 0:
             self._of(self.wait_s, task_type, label).observe(wait_s)
 
-    def end(self, task_type: str, label: str, outcome: str, run_s: float | None = None) -> None:
+    def end(
+        self, task_type: str, label: str, outcome: str, run_s: float | None = None, task_id: str | None = None
+    ) -> None:
         """Note how a delivery ended; ``run_s`` is None where no handler ran."""
         self.ended[task_type, label, outcome] += 1
+        if task_id is not None:
+            self.recent.append((task_id, task_type, label, outcome, run_s or 0.0, time.time()))
         if run_s is not None:
             self._of(self.run_s, task_type, label).observe(run_s)
 

@@ -23,11 +23,13 @@ from aworker.clock import rfc3339
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
 from aworker.execution.executor import Run
+from aworker.queues.presence import Minute, Presence
 from aworker.queues.queue import Queue
 from aworker.queues.upkeep.renewal import Renewal, Renewer
 from aworker.task import Task
 
 BEAT_INTERVAL_S = 5.0
+DESCRIBE_INTERVAL_S = 1.0
 MONITOR_TIMEOUT_S = 10
 CUT_AFTER_S = 2.0
 STALLED_EXIT_CODE = 70
@@ -44,18 +46,25 @@ class Heartbeat:
         *,
         on_renewal: Callable[[Renewal], None],
         on_cut: Callable[[], None],
+        describe: Callable[[], tuple[Presence, dict[str, Minute]]],
     ) -> None:
         self._live = live
         self._queue = queue
         self._runs = runs
         self._on_renewal = on_renewal
         self._on_cut = on_cut
+        self._describe = describe
+        self._described = describe()
+        self._described_at = float("-inf")
+        self._told = self._described[1]
         self._loop = asyncio.get_running_loop()
         self._renewer = Renewer(live, queue.worker_id)
         self._leased = queue.leases is not None
         self._started_at = time.monotonic()
         self._ticked_at = time.monotonic()
         self._renewed_at = float("-inf")
+        self._lengths: dict[str, int] = {}
+        self._presence_refused = False
         self._stop = threading.Event()
         self._poke = threading.Event()
         self._ready = False
@@ -67,6 +76,7 @@ class Heartbeat:
 
     def ready(self) -> None:
         """Let the heartbeat key stand from now on."""
+        self.note()
         self._ready = True
         self._poke.set()
 
@@ -77,8 +87,15 @@ class Heartbeat:
         self._thread.join(timeout=5)
 
     async def tick(self) -> None:
-        """Note that the loop turns."""
+        """Note that the loop turns, and once a second what the worker does."""
         self._ticked_at = time.monotonic()
+        if self._ticked_at - self._described_at >= DESCRIBE_INTERVAL_S:
+            self.note()
+
+    def note(self) -> None:
+        """Note what the worker does, for the next beat and for the last one."""
+        self._described_at = time.monotonic()
+        self._described = self._describe()
 
     @property
     def renewal_age_s(self) -> float:
@@ -113,19 +130,22 @@ class Heartbeat:
                 self._renewed_at = renewed_at = time.monotonic()
                 if beats:
                     beat_at = now
+                    self._present()
             except QueueUnavailable:
                 if time.monotonic() - renewed_at > CUT_AFTER_S:
                     renewed_at = time.monotonic()
                     self._tell(self._on_cut)
             self._poke.wait(config.worker.renew_interval_s)
             self._poke.clear()
+        if self._ready and self.renewal_age_s < CUT_AFTER_S:
+            self._present()
         self._renewer.close()
 
     def _text(self) -> bytes:
         tasks = [lease.task for lease in list(self._queue.active.values())]
         active = [task.task_id for task in tasks if isinstance(task, Task)]
         queues = self._live.value.queues
-        lengths = dict(
+        lengths = self._lengths = dict(
             zip((queue.label for queue in queues), self._renewer.lengths([queue.name for queue in queues]), strict=True)
         )
         at = rfc3339()
@@ -147,6 +167,27 @@ class Heartbeat:
                 "monitor_timeout": MONITOR_TIMEOUT_S,
             }
         )
+
+    def _present(self) -> None:
+        # For those who watch: that it cannot be written must not look as if leases could not be renewed.
+        presence, totals = self._described
+        since = {
+            label: Minute(
+                self._lengths.get(label, 0),
+                total.taken - known.taken,
+                total.completed - known.completed,
+                total.failed - known.failed,
+            )
+            for label, total in totals.items()
+            for known in (self._told.get(label, Minute()),)
+        }
+        try:
+            self._renewer.present(msgspec.structs.replace(presence, loop_lag_s=round(self.loop_lag_s, 3)), since)
+            self._told = totals
+        except QueueUnavailable as error:
+            if not self._presence_refused:
+                logger.warning(f"What this worker does cannot be shown to others: {error}")
+            self._presence_refused = True
 
     def _tell(self, listener: Callable[..., None], *values: Renewal) -> None:
         try:

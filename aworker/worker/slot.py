@@ -75,6 +75,7 @@ class Slot:
 
     async def work(self, lease: Lease, scope: anyio.CancelScope) -> None:
         """Bring one leased task to its end inside ``scope``, which the caller leaves when it is cancelled."""
+        tally.taken[lease.label] += 1
         task = lease.task
         if not isinstance(task, Task):
             self._reject(lease, task)
@@ -174,7 +175,7 @@ _WORDS = {Completed: "completed", Failed: "failed", Rejected: "failed", Retried:
 def _log_end(lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, done: bool) -> None:
     what = f"{task.task_type} task {task.task_id}"
     word = "lost" if not done else _WORDS.get(type(outcome), "returned")
-    tally.end(task.task_type, lease.label, word, elapsed_s)
+    tally.end(task.task_type, lease.label, word, elapsed_s, task.task_id)
     if not done:
         counters["lost"] += 1
         logger.warning(

@@ -22,6 +22,7 @@ import anyio
 import anyio.lowlevel
 from loguru import logger
 
+from aworker.clock import now_s
 from aworker.config import Config, LiveConfig
 from aworker.errors import ConfigError
 from aworker.execution.executor import Executor, Run
@@ -37,6 +38,7 @@ from aworker.queues.upkeep.control import Control
 from aworker.worker.heartbeat import Heartbeat
 from aworker.worker.monitor import Monitor
 from aworker.worker.periodic import every
+from aworker.worker.presence import describe
 from aworker.worker.reaper import Reaper
 from aworker.worker.reload import LOOK_INTERVAL_S, Reload
 from aworker.worker.slot import CANCELLED, Slot
@@ -152,6 +154,7 @@ class Supervisor:
         executor = Executor(self._live, pool)
         control = Control(self._live, queue.health)
         reaper = Reaper(self._live, queue.leases) if queue.leases is not None else None
+        started_at_s = now_s()
         async with anyio.create_task_group() as side:
 
             def drop_connections() -> None:
@@ -167,6 +170,7 @@ class Supervisor:
                 self._runs,
                 on_renewal=reaper.hear if reaper else lambda renewal: None,
                 on_cut=drop_connections,
+                describe=lambda: describe(self.state(), self._live.value, self._runs, self._type_limits, started_at_s),
             )
             heartbeat.start()
             self._heartbeat = heartbeat
@@ -205,6 +209,7 @@ class Supervisor:
                 self.round_trips = queue.round_trips
                 side.cancel_scope.cancel()
             finally:
+                heartbeat.note()
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(heartbeat.stop)
 

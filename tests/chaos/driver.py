@@ -300,7 +300,9 @@ class Run:
         with contextlib.suppress(AssertionError):
             await eventually(self._is_alone, within_s=5)
         orphans = list(pids_of(self._folder))
-        stays = re.compile(r"aworker:(lease_id|ends|dead|dead_bytes)|task_result:.*|worker_heartbeat:.*")
+        stays = re.compile(
+            r"aworker:(lease_id|ends|dead|dead_bytes|minutes|beats|presence:.*)|task_result:.*|worker_heartbeat:.*"
+        )
         names = [name.decode() async for name in self._client.scan_iter(count=1_000)]
         dead = [fields[b"payload"] for _, fields in await self._client.xrange("aworker:dead")]
         logs = b"".join(worker.log.read_bytes() for worker in self._workers)

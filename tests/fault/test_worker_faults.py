@@ -117,7 +117,7 @@ async def test_a_drained_worker_gives_back_what_it_runs_and_leaves_nothing(site:
     assert worker.process.returncode == 0
     with site.server.client() as client:
         assert [json.loads(payload)["task_id"] for payload in client.lrange(NORMAL, 0, -1)] == tasks
-    assert site.keys() == {NORMAL, "aworker:ends", "aworker:lease_id"}
+    assert site.keys() == {NORMAL, "aworker:ends", "aworker:lease_id", "aworker:minutes"}
     assert (site.record("work_0") or {})["status"] == "queued"
     heir = await site.worker()
     await site.until(lambda: len(site.effects("start", heir)) == 4)
@@ -134,7 +134,7 @@ async def test_a_drain_waits_for_running_tasks_and_takes_no_more(site: Site) -> 
 
     assert worker.process.returncode == 0
     assert len(site.ends()) == 4
-    assert site.keys() == {NORMAL, "aworker:ends", "aworker:lease_id"}
+    assert site.keys() == {NORMAL, "aworker:ends", "aworker:lease_id", "aworker:minutes"}
 
 
 async def test_a_second_signal_does_not_wait(site: Site) -> None:

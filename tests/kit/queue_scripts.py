@@ -260,8 +260,8 @@ class QueueScripts:
         return places
 
     def left_behind(self) -> list[str]:
-        """Return the keys that are there beside the two that stay for ever and the results."""
-        stays = re.compile(r"aworker:(lease_id|ends)|task_result:.*")
+        """Return the keys that are there beside those that stay for ever and the results."""
+        stays = re.compile(r"aworker:(lease_id|ends|minutes)|task_result:.*")
         return sorted(name for name in map(bytes.decode, self.client.scan_iter()) if not stays.fullmatch(name))
 
     def _number(self, worker: str, number: int | None) -> int:

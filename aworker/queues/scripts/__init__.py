@@ -45,7 +45,8 @@ REQUEUE = Script("requeue")
 FIND = Script("find")
 CANCEL = Script("cancel")
 MOVE = Script("move")
-ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, REQUEUE, FIND, CANCEL, MOVE)
+BEAT = Script("beat")
+ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, REQUEUE, FIND, CANCEL, MOVE, BEAT)
 
 
 async def load_scripts(link: Link) -> None:

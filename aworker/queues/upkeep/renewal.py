@@ -13,6 +13,7 @@ from aworker.errors import QueueUnavailable
 from aworker.keys import HEARTBEAT_CHANNEL, HEARTBEAT_PREFIX, HEARTBEAT_TTL_S, Keys
 from aworker.queues import scripts
 from aworker.queues.connection import connect_synchronously
+from aworker.queues.presence import Minute, Presence, beat_command_parts
 
 
 class Renewal(msgspec.Struct, frozen=True):
@@ -100,6 +101,10 @@ class Renewer:
             self._client.publish(HEARTBEAT_CHANNEL, heartbeat)
         except (RedisError, OSError) as error:
             raise QueueUnavailable(str(error) or type(error).__name__) from None
+
+    def present(self, presence: Presence, levels: dict[str, Minute]) -> None:
+        """Say what this worker does, and by level what it did since it last said so. Raises QueueUnavailable."""
+        self.send(scripts.BEAT.command(*beat_command_parts(self._keys, presence, levels)))
 
     def lengths(self, names: list[str]) -> list[int]:
         """Return the lists' lengths; a key that is no list holds no task. Raises QueueUnavailable."""
