@@ -92,12 +92,16 @@ def requeue(
     redis_url: RedisUrlOption = None,
 ) -> None:
     """Put dead letters back onto their lists and print how many."""
-    _check_choice(entry, everything, reason, task_type)
-    settings = configured(config, redis_url)
+    which = _which(entry, everything, reason, task_type)
     if entry is None:
-        confirm(f"Run {_which(reason, task_type)} again?", yes)
-    count = _asked(settings, lambda dead: dead.requeue(entry, reason=reason, task_type=task_type))
-    _print_count("requeued", count, entry, as_json)
+        confirm(f"Run {which} again?", yes)
+    settings = configured(config, redis_url)
+    _print_count(
+        "requeued",
+        _asked(settings, lambda dead: dead.requeue(entry, reason=reason, task_type=task_type)),
+        entry,
+        as_json,
+    )
 
 
 @program.command()
@@ -112,12 +116,13 @@ def drop(
     redis_url: RedisUrlOption = None,
 ) -> None:
     """Delete dead letters for good and print how many."""
-    _check_choice(entry, everything, reason, task_type)
-    settings = configured(config, redis_url)
+    which = _which(entry, everything, reason, task_type)
     if entry is None:
-        confirm(f"Delete {_which(reason, task_type)}, for good?", yes)
-    count = _asked(settings, lambda dead: dead.drop(entry, reason=reason, task_type=task_type))
-    _print_count("dropped", count, entry, as_json)
+        confirm(f"Delete {which}, for good?", yes)
+    settings = configured(config, redis_url)
+    _print_count(
+        "dropped", _asked(settings, lambda dead: dead.drop(entry, reason=reason, task_type=task_type)), entry, as_json
+    )
 
 
 def _asked(config: Config, question: Callable[[DeadLetters], Awaitable[Answer]]) -> Answer:
@@ -126,13 +131,11 @@ def _asked(config: Config, question: Callable[[DeadLetters], Awaitable[Answer]])
     return asked_of_redis(config, lambda client: question(DeadLetters(client, config)), timeout_s=None)
 
 
-def _check_choice(entry: str | None, everything: bool, reason: str | None, task_type: str | None) -> None:
+def _which(entry: str | None, everything: bool, reason: str | None, task_type: str | None) -> str:
+    """Say which dead letters are chosen. Raises typer.BadParameter unless they are chosen in one way."""
     is_filtered = reason is not None or task_type is not None
     if (entry is not None) + everything + is_filtered != 1:
         raise typer.BadParameter("name one entry, or --all, or choose with --reason and --task-type")
-
-
-def _which(reason: str | None, task_type: str | None) -> str:
     chosen = [f"of reason {reason}"] if reason is not None else []
     chosen += [f"of type {task_type}"] if task_type is not None else []
     return " ".join(["every dead letter", *chosen])

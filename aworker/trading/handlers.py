@@ -21,7 +21,15 @@ from aworker.execution.context import Context
 from aworker.execution.registry import Handler, Registry
 from aworker.trading.prompts import PromptNotUnderstood, understand
 from aworker.trading.strategies.store import Store, check_owner
-from aworker.trading.strategies.strategy import Draft, Strategy, source_text
+from aworker.trading.strategies.strategy import (
+    Draft,
+    Rules,
+    Strategy,
+    StrategyInvalid,
+    check_rules,
+    rules_from_source,
+    source_text,
+)
 
 if TYPE_CHECKING:
     from aworker.trading.strategies.llm import Made
@@ -71,7 +79,11 @@ class CreateStrategyArgs(msgspec.Struct, kw_only=True):
 class BacktestArgs(msgspec.Struct, kw_only=True):
     """What backtest takes; an empty list stands for null."""
 
-    strategy_id: int | str
+    strategy_id: int | str | None = None
+    rules: str | dict[str, Any] | None = None
+    """In the place of a stored strategy: rules as text, or as the object that `aworker strategy schema` describes."""
+    whole_curve: bool | None = False
+    """Whether the equity curve has every bar and not only 200."""
     user_id: int | str | None = None
     symbols: list[str] | None = None
     """null = the strategy's own."""
@@ -82,7 +94,12 @@ class BacktestArgs(msgspec.Struct, kw_only=True):
     """``YYYY-MM-DD`` (the whole of that day) or RFC 3339; null = the task's run."""
 
     def __post_init__(self) -> None:
-        self.strategy_id = _identifier("strategy_id", self.strategy_id)
+        if (self.strategy_id is None) == (self.rules is None):
+            raise ValueError(
+                "strategy_id or rules must be given, one of the two; name a stored strategy, or write rules"
+            )
+        if self.strategy_id is not None:
+            self.strategy_id = _identifier("strategy_id", self.strategy_id)
         asked_instant("start_date", self.start_date)
         asked_instant("end_date", self.end_date)
 
@@ -169,11 +186,13 @@ class TradingHandlers:
         Raises RequestDeclined for an unknown strategy, symbols without bars, an end before the start.
         """
         started = time.perf_counter()
-        strategy = await self._store.get(_number(args.strategy_id))
+        rules, strategy_id, version = await self._rules_of(args)
         request: dict[str, Any] = {
-            "rules": msgspec.to_builtins(strategy.rules),
+            "rules": msgspec.to_builtins(rules),
             "now_s": now_s(),
-            "strategy_id": strategy.strategy_id,
+            "strategy_id": strategy_id,
+            "strategy_version": version,
+            "whole_curve": bool(args.whole_curve),
             "symbols": _symbols(args.symbols),
             "securities": _symbols(args.securities),
             "start_s": asked_instant("start_date", args.start_date),
@@ -182,8 +201,8 @@ class TradingHandlers:
             "commission": self._commission,
             "slippage": self._slippage,
         }
-        symbols = request["symbols"] or strategy.rules.symbols
-        if symbols is not None and len(symbols) <= _SMALL_SYMBOLS and strategy.rules.timeframe in ("1d", "1w"):
+        symbols = request["symbols"] or rules.symbols
+        if symbols is not None and len(symbols) <= _SMALL_SYMBOLS and rules.timeframe in ("1d", "1w"):
             result: dict[str, Any] = await context.offload(_RUN, request, chunk=True)
         else:
             result = await _in_chunks(request, context)
@@ -237,6 +256,13 @@ class TradingHandlers:
             "error": None,
         }
 
+    async def _rules_of(self, args: BacktestArgs) -> tuple[Rules, int, int | None]:
+        """Return the rules to trade, and of which strategy and version they are; 0 for rules of the task's own."""
+        if args.strategy_id is not None:
+            strategy = await self._store.get(_number(args.strategy_id))
+            return strategy.rules, strategy.strategy_id, strategy.version
+        return rules_given(args.rules or ""), 0, None
+
     async def _made(self, args: CreateStrategyArgs, context: Context) -> Strategy:
         user_id = owner_number(args.user_id)
         strategy_id = _number(args.strategy_id)
@@ -281,6 +307,16 @@ class TradingHandlers:
             "attempts": answer.attempts,
             "tokens": answer.tokens,
         }
+
+
+def rules_given(rules: str | dict[str, Any]) -> Rules:
+    """Return rules that a task brings along, checked. Raises StrategyInvalid."""
+    if isinstance(rules, str):
+        return rules_from_source(rules)
+    try:
+        return check_rules(msgspec.convert(rules, Rules))
+    except msgspec.ValidationError as error:
+        raise StrategyInvalid(f"rules must be as `aworker strategy schema` says, was not; {error}") from None
 
 
 def owner_number(user_id: int | str) -> int:

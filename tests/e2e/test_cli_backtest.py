@@ -43,7 +43,7 @@ def test_a_stored_strategy_gives_what_the_queue_gives(here: Here, tmp_path: Path
     made = json.loads(here("strategy", "create", "dips.txt", "--json", *at).stdout)
     strategy_id = made["strategy_id"]
     costs = {"AWORKER_BACKTEST__COMMISSION": "0.001"}
-    asked = {"strategy_id": strategy_id, "start_date": "2008-01-01", "end_date": "2010-12-31"}
+    asked = {"strategy_id": strategy_id, "start_date": "2008-01-01", "end_date": "2010-12-31", "whole_curve": True}
     here("enqueue", "backtest", "--args", json.dumps(asked), "--task-id", "b", *at)
     with running("run", "--burst", *at, cwd=tmp_path, **costs) as worker:
         assert worker.ends() == 0, worker.stderr
@@ -54,7 +54,7 @@ def test_a_stored_strategy_gives_what_the_queue_gives(here: Here, tmp_path: Path
     words = here("backtest", strategy_id, *WINDOW, *at, **costs)
 
     found = json.loads(ended.stdout)
-    same = ("success", "execution_mode", "strategy_id", "instances", "summary", "performance_metrics")
+    same = ("success", "execution_mode", "strategy_id", "instances", "summary", "performance_metrics", "made_from")
     assert {name: found[name] for name in same} == {name: queued[name] for name in same}
     total = found["performance_metrics"]["total_return"]
     assert json.loads(dearer.stdout)["performance_metrics"]["total_return"] < total

@@ -46,7 +46,7 @@ def backtest(
         backtest={"commission": commission, "slippage": slippage},
         market_data={"path": None if bars is None else str(bars)},
     )
-    strategy_id, name, rules = _strategy(settings, strategy)
+    strategy_id, version, name, rules = _strategy(settings, strategy)
     asked = None if symbols is None else _symbols(symbols)
     start_s, end_s = _instant("--start", start, is_end=False), _instant("--end", end, is_end=True)
     import msgspec
@@ -59,6 +59,8 @@ def backtest(
         "rules": msgspec.to_builtins(rules),
         "now_s": now_s(),
         "strategy_id": strategy_id,
+        "strategy_version": version,
+        "whole_curve": as_json,
         "symbols": None if asked is None else list(asked),
         "start_s": start_s,
         "end_s": end_s,
@@ -77,14 +79,14 @@ def backtest(
     show_result(console, {**result, "strategy_id": name})
 
 
-def _strategy(config: Config, file_or_id: str) -> tuple[int, str, Rules]:
+def _strategy(config: Config, file_or_id: str) -> tuple[int, int | None, str, Rules]:
     if file_or_id.isascii() and file_or_id.isdigit():
         strategy_id = int(file_or_id)
         stored = asked_of_store(config, lambda store: store.get(strategy_id))
-        return strategy_id, f"{strategy_id} ({stored.name})", stored.rules
+        return strategy_id, stored.version, f"{strategy_id} ({stored.name})", stored.rules
     file = Path(file_or_id)
     draft = read_draft(read_text(file), file)
-    return 0, draft.name, draft.rules
+    return 0, None, draft.name, draft.rules
 
 
 def _symbols(text: str) -> tuple[str, ...] | None:

@@ -119,8 +119,8 @@ def _show_backtest(console: Console, data: Mapping[str, Any]) -> None:
         style="bold",
         soft_wrap=True,
     )
-    if summary.get("note"):
-        console.print(plain(summary["note"]), style="dim", soft_wrap=True)
+    for each in summary.get("warnings") or ([summary["note"]] if summary.get("note") else []):
+        console.print(plain(each), style="yellow", soft_wrap=True)
     _show_without_bars(console, summary)
     held = _table(metrics, "buy_and_hold")
     table = Table("metric", box=None, padding=(0, 2, 0, 0))

@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 
 from aworker.errors import RequestDeclined, TaskCancelled
-from aworker.trading.backtest.performance import finite, measure, periods_per_year, sample_curve
+from aworker.trading.backtest.caveats import facts_of, made_from, warnings_of
+from aworker.trading.backtest.performance import CURVE_POINTS, finite, measure, periods_per_year, sample_curve
 from aworker.trading.backtest.portfolio import Portfolio, join
 from aworker.trading.backtest.simulation import simulate
 from aworker.trading.bars.store import BarStore, NoBars, instant_text, timeframe_s
@@ -43,6 +44,9 @@ class BacktestRequest(msgspec.Struct, frozen=True):
     now_s: float
     """The task's run in epoch seconds."""
     strategy_id: int = 0
+    strategy_version: int | None = None
+    whole_curve: bool = False
+    """Whether the equity curve has every bar."""
     symbols: list[str] | None = None
     """None = the strategy's own; those None too = all in the store."""
     securities: list[str] | None = None
@@ -100,6 +104,7 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
     store = BarStore(asked.market_data_path)
     portfolio = Portfolio(asked.commission)
     without = []
+    facts: list[list[Any]] = []
     loaded = store.load_many(symbols, rules.timeframe, asked.start_s, asked.end_s, before=program.tail_bars)
     for done, bars in enumerate(loaded):
         if context.cancelled:
@@ -119,7 +124,8 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
         with np.errstate(over="ignore", invalid="ignore"):
             made = simulate(window, entries, exits, rules.risk, rules.reentry, asked.commission, asked.slippage)
             portfolio.add(window, made)
-    return {"without": without, "portfolio": portfolio.packed(INSTANCE_LIMIT)}
+        facts.append(facts_of(window, made))
+    return {"without": without, "facts": facts, "portfolio": portfolio.packed(INSTANCE_LIMIT)}
 
 
 def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context: Context) -> dict[str, Any]:
@@ -131,7 +137,9 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
     in capital), ``expectancy`` (mean return of a trade), ``best_trade`` and ``worst_trade`` count an open trade at its
     marked value; ``exposure`` is the part of all bars at whose close a position was held; ``turnover`` is the value
     bought and sold a year / the average equity; ``buy_and_hold`` holds every symbol from the window's first close, at
-    no cost; ``equity_curve`` is at most 200 [epoch s, equity] pairs from 1.0 on.
+    no cost; ``equity_curve`` is at most 200 [epoch s, equity] pairs from 1.0 on, those of the deepest drawdown among
+    them, or every bar with ``whole_curve``. ``warnings`` say what the bars do not carry, ``made_from`` what the result
+    was made from.
     Raises NoBars when the window holds no bar.
     """
     asked = _request(request)
@@ -156,9 +164,12 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
         "periods_per_year": periods,
         "buy_and_hold": measure(whole.market, periods),
         "excess_return": finite(growth - market_growth),
-        "equity_curve": sample_curve(whole.timestamp, whole.equity),
+        "equity_curve": sample_curve(
+            whole.timestamp, whole.equity, len(whole.equity) if asked.whole_curve else CURVE_POINTS
+        ),
     }
     without = sorted({*asked.symbols_without_bars, *(symbol for chunk in chunks for symbol in chunk["without"])})
+    facts = [each for chunk in chunks for each in chunk["facts"]]
     date_range = [instant_text(int(instant), timeframe) for instant in whole.timestamp[[0, -1]]]
     return {
         "success": True,
@@ -179,8 +190,16 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
             "symbols_without_bars": without,
             "timeframe": timeframe,
             "note": asked.note,
+            "warnings": warnings_of(timeframe, facts, periods, asked.note),
         },
         "performance_metrics": metrics,
+        "made_from": made_from(
+            asked.rules,
+            facts,
+            date_range,
+            {"commission": asked.commission, "slippage": asked.slippage},
+            asked.strategy_version,
+        ),
     }
 
 

@@ -21,7 +21,9 @@ SESSION_MINUTES = 390
 
 _DAY_S = 86_400
 _ZERO = 1e-14
-_CURVE_POINTS = 200
+_ENOUGH_DAYS = 90
+_NEAR = 1 / 15
+CURVE_POINTS = 200
 
 
 def periods_per_year(bar_s: int, timestamp: NDArray[np.int64]) -> float:
@@ -30,21 +32,33 @@ def periods_per_year(bar_s: int, timestamp: NDArray[np.int64]) -> float:
     A market that trades on Saturdays as on other days is open round the clock, 365 days a year; any other has 252 days.
     Below a day the bars of a day are counted: the median of the days between the first and the last, so 252 x 390 for
     minutes of the US exchanges, 365 x 24 for hours round the clock. Fewer than three days are taken for such days of
-    390 minutes or 24 hours. Weekly bars are 52.
+    390 minutes or 24 hours. Weekly bars are 52. Where the days that are there, over three months or more, are another
+    number a year by more than a fifteenth (months taken as days, a market with Sundays, a share that seldom trades),
+    they are counted as they are.
     """
-    if bar_s >= 7 * _DAY_S:
-        return 52.0 * 7 * _DAY_S / bar_s
     day = timestamp // _DAY_S
+    if bar_s >= 7 * _DAY_S:
+        return _as_counted(52.0 * 7 * _DAY_S / bar_s, len(timestamp), timestamp)
     # 1970-01-01 was a Thursday, so Saturdays are days 2, 9, 16, ... Any 13 days round the clock hold one; a row that
     # went astray is one of many.
     is_round_the_clock = np.count_nonzero(day % 7 == 2) * 14 > len(day)
     days = 365.0 if is_round_the_clock else float(TRADING_DAYS_PER_YEAR)
     if bar_s >= _DAY_S:
-        return days * _DAY_S / bar_s
+        return _as_counted(days * _DAY_S / bar_s, len(timestamp), timestamp)
     bars = np.unique(day, return_counts=True)[1]
+    days = _as_counted(days, len(bars), timestamp)
     if len(bars) < 3:
         return days * (_DAY_S if is_round_the_clock else SESSION_MINUTES * 60) / bar_s
     return days * float(np.median(bars[1:-1]))
+
+
+def _as_counted(usual: float, count: int, timestamp: NDArray[np.int64]) -> float:
+    """Return what a year usually has, or what there is a year where that is another number."""
+    span_s = float(timestamp[-1] - timestamp[0]) if len(timestamp) else 0.0
+    if span_s < _ENOUGH_DAYS * _DAY_S:
+        return usual
+    there = (count - 1) / (span_s / (365.25 * _DAY_S))
+    return usual if abs(there / usual - 1) < _NEAR else there
 
 
 def returns_of(equity: Floats) -> Floats:
@@ -128,12 +142,18 @@ def measure(equity: Floats, periods: float) -> dict[str, Any]:
     }
 
 
-def sample_curve(timestamp: NDArray[np.int64], equity: Floats, points: int = _CURVE_POINTS) -> list[list[Any]]:
-    """Return at most ``points`` evenly spaced [epoch s, equity] pairs, the first and the last among them."""
+def sample_curve(timestamp: NDArray[np.int64], equity: Floats, points: int = CURVE_POINTS) -> list[list[Any]]:
+    """Return at most ``points`` [epoch s, equity] pairs, about evenly spaced.
+
+    The first, the last and the two ends of the deepest drawdown are among them, so that it can be seen in them.
+    """
     if len(equity) <= points:
         places = np.arange(len(equity))
     else:
-        places = np.round(np.linspace(0, len(equity) - 1, points)).astype(np.int64)
+        deepest = int(np.argmin(drawdowns(equity)))
+        ends = [int(np.argmax(equity[: deepest + 1])), deepest]
+        evenly = np.round(np.linspace(0, len(equity) - 1, points - len(ends))).astype(np.int64)
+        places = np.unique(np.concatenate([evenly, ends]))
     return [[int(timestamp[place]), finite(equity[place])] for place in places]
 
 

@@ -34,6 +34,8 @@ _FEW = 0.2
 """The share of rows that may be dropped for their prices."""
 _FEW_UNREADABLE = 0.3
 _MANY = 10
+_COARSE = 4.5
+"""Times the timeframe that rows may usually lie apart: a share that seldom trades has holes."""
 _JUMP = 0.4
 _JUMPS_SHOWN = 5
 _SPLITS = (1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 8.0, 10.0, 15.0, 20.0, 25.0, 50.0, 100.0)
@@ -255,6 +257,13 @@ def _refuse_finer(symbol: str, instants: NDArray[np.float64], timeframe: str, st
         return
     middle = (len(steps) - 1) // 2
     usual_s = float(np.partition(steps, middle)[middle])
+    if usual_s >= _COARSE * step_s and len(steps) >= _MANY:
+        fitting = [name for name, seconds in TIMEFRAMES.items() if 0.8 * usual_s <= seconds <= 1.25 * usual_s]
+        raise BarsInvalid(
+            f"rows of {symbol} must be about as far apart as the timeframe {timeframe}, was one every "
+            f"{_span(usual_s)}; "
+            + (f"import them with timeframe {fitting[0]}" if fitting else "take bars of a week or less")
+        )
     if usual_s > step_s / 2:
         return
     fitting = [name for name, seconds in TIMEFRAMES.items() if seconds <= 1.25 * usual_s]

@@ -399,3 +399,40 @@ def test_minutes_are_annualised_by_the_session(tmp_path: Path) -> None:
     assert result["performance_metrics"]["periods_per_year"] == 252 * 390
     assert result["summary"]["date_range"] == ["2020-01-01T00:00:00Z", "2020-01-01T04:59:00Z"]
     json.dumps(result, allow_nan=False)
+
+
+def test_what_the_bars_do_not_carry_is_said_beside_the_figures(tmp_path: Path) -> None:
+    months = random_bars(1, 60, "MONTHS")
+    months = _at(months, START_S + 30 * DAY_S * np.arange(60))
+    quiet = random_bars(2, 1_768, "QUIET")
+    quiet.volume[1::2] = 0
+    gone = random_bars(3, 400, "GONE")
+    path = store_of(tmp_path, months, quiet, gone)
+    asked = request(ALWAYS, market_data_path=path, start_s=float(START_S), now_s=float(START_S + 1_800 * DAY_S))
+
+    result = run_backtest(asked, context())
+
+    said = " | ".join(result["summary"]["warnings"])
+    assert "The bars of MONTHS lie about 30 days apart and are taken as 1d" in said
+    assert "The bars of GONE end before the others'; trades of GONE are still open there" in said
+    assert "1 entries of QUIET are at bars without volume" in said
+
+
+def test_a_result_tells_what_it_was_made_from(tmp_path: Path) -> None:
+    path = store_of(tmp_path, random_bars(1, 400, "A"), random_bars(2, 400, "B"))
+
+    first, again = (run_backtest(request(GOLDEN, market_data_path=path), context()) for _ in range(2))
+    store_of(tmp_path, random_bars(3, 400, "B"))
+    other = run_backtest(request(GOLDEN, market_data_path=path), context())
+
+    assert json.dumps(first) == json.dumps(again)
+    made, changed = first["made_from"], other["made_from"]
+    assert made["window"] == first["summary"]["date_range"]
+    assert (made["bars"]["count"], made["commission"], made["slippage"]) == (730, 0.0, 0.0)
+    assert made["bars"]["fingerprint"] != changed["bars"]["fingerprint"]
+    assert made["rules"] == changed["rules"]
+
+
+def _at(bars: Bars, timestamp: Any) -> Bars:
+    """Return the bars at other instants."""
+    return Bars(bars.symbol, bars.timeframe, timestamp, bars.open, bars.high, bars.low, bars.close, bars.volume)

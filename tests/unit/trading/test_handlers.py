@@ -241,6 +241,31 @@ async def test_a_backtest_runs_what_the_prompt_made(handlers: TradingHandlers, c
     assert children.called == ["run_backtest"]
 
 
+@pytest.mark.parametrize(
+    "rules",
+    ["entry: rsi(close, 14) < 30\nsymbols: AAPL", {"entry": "rsi(close, 14) < 30", "symbols": ["AAPL"]}],
+    ids=["text", "object"],
+)
+async def test_a_backtest_takes_rules_in_the_place_of_a_strategy(
+    handlers: TradingHandlers, children: Children, rules: str | dict[str, Any]
+) -> None:
+    args = BacktestArgs(rules=rules, start_date="2008-01-01", end_date="2009-12-31", whole_curve=True)
+
+    result = await handlers.backtest(args, children.context("b"))
+
+    assert result["strategy_id"] == 0
+    assert result["made_from"]["rules"] == ["entry: rsi(close, 14) < 30", "symbols: AAPL"]
+    assert len(result["performance_metrics"]["equity_curve"]) == result["made_from"]["bars"]["count"] == 505
+
+
+@pytest.mark.parametrize("rules", ["entry: rsii(close) < 30", {"entry": "close > open", "exits": "x"}, {}, ""])
+async def test_rules_that_are_none_are_declined(
+    handlers: TradingHandlers, children: Children, rules: str | dict[str, Any]
+) -> None:
+    with pytest.raises(RequestDeclined):
+        await handlers.backtest(BacktestArgs(rules=rules), children.context("b"))
+
+
 async def test_a_backtest_in_chunks_is_the_same_as_in_one_call(
     handlers: TradingHandlers, children: Children, store: Store
 ) -> None:
@@ -415,7 +440,9 @@ def test_arguments_are_read_leniently_where_the_wire_says_so(kind: type[Any], ar
         (CreateStrategyArgs, {"user_id": 1, "prompt": 5}, r"Expected `str`, got `int` - at `\$.prompt`"),
         (CreateStrategyArgs, {"user_id": 1, "prompt": "p", "strategy_id": "x"}, "strategy_id must be a whole number"),
         (CreateStrategyArgs, {"user_id": True, "prompt": "p"}, r"\$.user_id"),
-        (BacktestArgs, {"strategy_id": None}, r"\$.strategy_id"),
+        (BacktestArgs, {"strategy_id": None}, "strategy_id or rules must be given"),
+        (BacktestArgs, {"strategy_id": 1, "rules": "entry: close > open"}, "one of the two"),
+        (BacktestArgs, {"rules": 7}, r"\$.rules"),
         (BacktestArgs, {"strategy_id": 2**63}, "64 bits"),
         (
             BacktestArgs,

@@ -395,6 +395,12 @@ def test_rows_finer_than_the_timeframe_are_refused(
     assert message == f"rows of TEST must be about as far apart as the timeframe {timeframe}, {told}"
 
 
+def test_months_are_no_days(tmp_path: Path) -> None:
+    rows = [f"{year}-{month:02}-01,1,1,1,1\n" for year in (2020, 2021) for month in range(1, 13)]
+
+    assert "was one every 4.43w; take bars of a week or less" in _refused(tmp_path, HEADER + "".join(rows))
+
+
 def test_two_bars_of_a_session_are_no_days(tmp_path: Path) -> None:
     rows = [f"2020-01-{day:02} {hour}:30,1,1,1,1\n" for day in (2, 3, 6, 7) for hour in ("09", "13")]
 

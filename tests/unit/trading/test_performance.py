@@ -146,11 +146,31 @@ def test_a_sampled_curve_keeps_its_ends_and_its_bound(count: int) -> None:
 
     points = sample_curve(START_S + DAY_S * np.arange(count), equity)
 
-    assert len(points) == min(count, 200)
+    assert min(count, 198) <= len(points) <= min(count, 200)
     assert points[0] == [START_S, 1.0]
     assert points[-1] == [START_S + DAY_S * (count - 1), equity[-1]]
     assert all(earlier[0] < later[0] for earlier, later in itertools.pairwise(points))
     assert all(type(instant) is int and type(value) is float for instant, value in points)
+
+
+def test_a_sampled_curve_shows_the_deepest_drawdown() -> None:
+    equity = np.linspace(1.0, 2.0, 5_000)
+    equity[3_001:3_003] = 0.5
+
+    values = np.array([value for _, value in sample_curve(START_S + DAY_S * np.arange(5_000), equity)])
+
+    assert max_drawdown(values)[0] == max_drawdown(equity)[0]
+
+
+@pytest.mark.parametrize(
+    ("step_days", "a_year"),
+    [([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], 12), ([1, 1, 1, 1, 1, 2], 313), ([7], 52.18), ([3, 4], 104.4)],
+    ids=["months", "with sundays", "weeks", "two days a week"],
+)
+def test_days_that_are_there_count_where_they_are_another_number(step_days: list[int], a_year: float) -> None:
+    timestamp = START_S + DAY_S * np.cumsum([0, *step_days * 400])
+
+    assert periods_per_year(DAY_S, timestamp) == pytest.approx(a_year, rel=0.01)
 
 
 def test_finite_gives_plain_floats_or_none() -> None:
