@@ -140,8 +140,7 @@ async def serve(
                 group.start_soon(listener.serve)
             await supervisor.run()
             if listener is not None:
-                listener.stop()
-                await anyio.sleep(0.2)  # uvicorn looks every tenth of a second
+                await listener.stop()
             group.cancel_scope.cancel()
 
 
@@ -149,9 +148,11 @@ def _listener(live: LiveConfig, supervisor: Supervisor) -> Listener | None:
     http = live.value.http
     if not http.port:
         return None
-    from aworker.web.server import Listener, application
+    from aworker.web.server import Listener, application, site_of
 
-    return Listener(application(live, supervisor.state, lambda: supervisor.queue), http.host, http.port)
+    site = site_of(live)
+    app = application(live, supervisor.state, lambda: supervisor.queue, site)
+    return Listener(app, http.host, http.port, site, beside="; metrics and health at /metrics, /livez, /readyz")
 
 
 def run(

@@ -113,6 +113,10 @@ class HttpConfig(Section, frozen=True):
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     """0 = nothing listens."""
+    token_env: str = ""
+    """The environment variable with the token that lets somebody act on the page; empty = it is read-only."""
+    hosts: tuple[str, ...] = ()
+    """Names that the page answers to, beside addresses, localhost and ``host``."""
 
 
 class MarketDataConfig(Section, frozen=True):

@@ -18,6 +18,7 @@ from aworker.cli.domain.strategy import program as strategy
 from aworker.cli.moving import demote, pause, promote, resume, why
 from aworker.cli.queues import clear, peek, stats
 from aworker.cli.serving.run import run
+from aworker.cli.serving.web import web
 from aworker.cli.tasks import cancel, enqueue, result
 from aworker.errors import AworkerError, ConfigError, PayloadInvalid, QueueUnavailable
 
@@ -34,6 +35,7 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 program.command()(run)
+program.command()(web)
 program.command()(enqueue)
 program.command()(result)
 program.command()(cancel)

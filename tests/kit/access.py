@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import redis
 
 from tests.kit.commands import Here, Running, eventually, running
@@ -35,6 +37,7 @@ def use_everything(here: Here, folder: Path, url: str, admin: redis.Redis) -> No
         _tasks_of_all_kinds(here, done, strategy, at)
         _commands(here, done, strategy, at)
         _recoveries(folder, worker, admin, at)
+    _page(folder, at)
     _other_ways_to_claim(folder, done, at)
     done("strategy", "delete", strategy)
     with running("run", *at, cwd=folder, AWORKER_WORKER__DELIVERY="at-most-once") as worker:
@@ -109,6 +112,23 @@ def _commands(here: Here, done: Done, strategy: str, at: tuple[str, str]) -> Non
     done("strategy", "edit", strategy, "-", typed="entry: rsi(close, 14) < 20")
     done("backtest", strategy, "--symbols", "AAPL")
     done("alerts")
+
+
+def _page(folder: Path, at: tuple[str, str]) -> None:
+    secret = "a-token-that-is-long-enough"
+    with running("web", "--port", 0, *at, cwd=folder, AWORKER_HTTP__TOKEN_ENV="SECRET", SECRET=secret) as web:
+        web.logs("The page is at")
+        found = re.search(r"The page is at (\S+)", web.stderr)
+        assert found is not None
+        with httpx2.Client(base_url=found[1], follow_redirects=True) as client:
+            assert client.post("login", data={"token": secret}).status_code == 200
+            for path in ("", "running", "delayed", "dead", "waiting?queue=normal", "task?id=fail", "task?id=again"):
+                assert client.get(path).status_code == 200, path
+            for name, target in (("pause-queue", "normal"), ("resume-queue", "normal"), ("cancel", "nobody")):
+                csrf = re.findall(r'"csrf" value="(\w+)"', client.get(f"do/{name}?id={target}").text)[-1]
+                assert client.post(f"do/{name}?id={target}", data={"csrf": csrf}).status_code == 200
+        web.signal(signal.SIGTERM)
+        assert web.ends() == 0
 
 
 def _recoveries(folder: Path, worker: Running, admin: redis.Redis, at: tuple[str, str]) -> None:

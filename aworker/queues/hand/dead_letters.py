@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import redis.asyncio
-from redis.exceptions import NoScriptError
 
 from aworker.config import Config
 from aworker.keys import Keys
-from aworker.queues.scripts import REQUEUE
+from aworker.queues.hand.find import run_script
+from aworker.queues.scripts import FIND_DEAD, REQUEUE
 
 PAGE = 200
+STEP = 1_000
+ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}")
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -31,6 +34,28 @@ class DeadLetter(msgspec.Struct, frozen=True):
     """Empty when none could be read."""
     task_type: str
     died_at: str
+
+    @classmethod
+    def of(cls, entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
+        """Read one entry of the stream."""
+
+        def text(name: str) -> str:
+            return fields.get(name.encode(), b"").decode("utf-8", "replace")
+
+        deliveries = text("deliveries")
+        return cls(
+            entry_id=entry_id.decode(),
+            payload=fields.get(b"payload", b""),
+            queue=text("queue"),
+            reason=text("reason"),
+            error=text("error"),
+            cause=text("cause"),
+            deliveries=int(deliveries) if deliveries.isdecimal() else 0,
+            worker_id=text("worker_id"),
+            task_id=text("task_id"),
+            task_type=text("task_type"),
+            died_at=text("died_at"),
+        )
 
     def shown(self) -> dict[str, Any]:
         """Return it as JSON values; a payload that is not UTF-8 is shown with its bytes escaped."""
@@ -58,12 +83,29 @@ class DeadLetters:
                 break
         return found
 
-    async def get(self, entry_id: str) -> DeadLetter | None:
-        """Return one entry, by its id or its task_id (the newest of that task)."""
-        async for letter in self._all(None, None):
-            if entry_id in (letter.entry_id, letter.task_id):
-                return letter
-        return None
+    async def get(self, entry_id: str, *, look_at_most: int | None = None) -> DeadLetter | None:
+        """Return one entry, by its id or its task_id: the newest of that task, among the newest ``look_at_most``."""
+        if ENTRY_ID.fullmatch(entry_id) and (letter := await self._entry(entry_id)) is not None:
+            return letter
+        found = await self.find(entry_id, look_at_most=look_at_most)
+        return await self._entry(found) if found else None
+
+    async def _entry(self, entry_id: str) -> DeadLetter | None:
+        entries = await self._client.xrange(self._keys.dead, entry_id, entry_id)
+        return DeadLetter.of(*entries[0]) if entries else None
+
+    async def find(self, task_id: str, *, look_at_most: int | None = None) -> str:
+        """Return the id of a task's newest entry; empty when there is none among the newest ``look_at_most``.
+
+        The server looks, a thousand entries a step, so that no payload travels.
+        """
+        start, looked_at = "+", 0
+        while start and (look_at_most is None or looked_at < look_at_most):
+            found, last = await run_script(self._client, FIND_DEAD, [self._keys.dead], [task_id, start, STEP])
+            if found:
+                return str(found.decode())
+            start, looked_at = f"({last.decode()}" if last else "", looked_at + STEP
+        return ""
 
     async def requeue(
         self, entry_id: str | None = None, *, reason: str | None = None, task_type: str | None = None
@@ -87,40 +129,17 @@ class DeadLetters:
 
     async def _moved(self, entry_id: str, what: str) -> int:
         keys = self._keys
-        command = REQUEUE.command([keys.dead, keys.dead_bytes, keys.ends, keys.deliveries], [entry_id, what])
-        try:
-            return int(await self._client.execute_command(*command))
-        except NoScriptError:
-            await self._client.script_load(REQUEUE.text)
-            return int(await self._client.execute_command(*command))
+        names = [keys.dead, keys.dead_bytes, keys.ends, keys.deliveries]
+        return int(await run_script(self._client, REQUEUE, names, [entry_id, what]))
 
     async def _all(self, reason: str | None, task_type: str | None) -> AsyncIterator[DeadLetter]:
         before = "+"
         while True:
             page = await self._client.xrevrange(self._keys.dead, max=before, count=PAGE)
             for entry_id, fields in page:
-                letter = _letter(entry_id, fields)
+                letter = DeadLetter.of(entry_id, fields)
                 if reason in (None, letter.reason) and task_type in (None, letter.task_type):
                     yield letter
             if len(page) < PAGE:
                 return
             before = f"({page[-1][0].decode()}"
-
-
-def _letter(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
-    def text(name: str) -> str:
-        return fields.get(name.encode(), b"").decode("utf-8", "replace")
-
-    return DeadLetter(
-        entry_id=entry_id.decode(),
-        payload=fields.get(b"payload", b""),
-        queue=text("queue"),
-        reason=text("reason"),
-        error=text("error"),
-        cause=text("cause"),
-        deliveries=int(text("deliveries") or 0),
-        worker_id=text("worker_id"),
-        task_id=text("task_id"),
-        task_type=text("task_type"),
-        died_at=text("died_at"),
-    )

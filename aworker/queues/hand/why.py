@@ -56,13 +56,23 @@ class Whereabouts(msgspec.Struct):
     due_at: str | None = None
     status: str | None = None
     error: str | None = None
+    payload: str | None = None
+    """Its bytes as text, where they are still there."""
     waits_for: list[Reason] = []
 
 
-async def find_task(client: Any, config: Config, task_id: str, type_limits: Mapping[str, int]) -> Whereabouts:
+async def find_task(
+    client: Any,
+    config: Config,
+    task_id: str,
+    type_limits: Mapping[str, int],
+    *,
+    look_at_most: int | None = None,
+) -> Whereabouts:
     """Look for a task in leases, lists, delayed tasks, dead letters and results, in this order.
 
-    ``type_limits`` are the most tasks of a type that one worker runs.
+    ``type_limits`` are the most tasks of a type that one worker runs; of the dead letters the newest ``look_at_most``
+    are looked at.
     """
     for _ in range(3):
         if (running := await _running(client, config, task_id)) is not None:
@@ -77,7 +87,7 @@ async def find_task(client: Any, config: Config, task_id: str, type_limits: Mapp
         worker_id, started_at = assignment.get("worker_id"), assignment.get("started_at")
         return Whereabouts(task_id, "running", worker_id=worker_id, since=started_at)
     record = _object(await client.get(RESULT_PREFIX + task_id))
-    letter = await DeadLetters(client, config).get(task_id)
+    letter = await DeadLetters(client, config).get(task_id, look_at_most=look_at_most)
     if letter is not None and letter.task_id == task_id:
         return Whereabouts(
             task_id,
@@ -89,6 +99,7 @@ async def find_task(client: Any, config: Config, task_id: str, type_limits: Mapp
             delivery=letter.deliveries,
             status=letter.reason,
             error=letter.error,
+            payload=_text(letter.payload),
         )
     if record.get("status") in FINAL:
         data = record["data"] if isinstance(record.get("data"), dict) else {}
@@ -108,8 +119,11 @@ async def _running(client: Any, config: Config, task_id: str) -> Whereabouts | N
     keys = Keys(config.redis.key_prefix)
     lease_id = await client.hget(keys.claimed, task_id)
     if lease_id is not None:
-        for worker in await client.zrange(keys.workers, 0, -1):
-            entry = await client.hget(keys.leases(worker.decode()), lease_id)
+        workers = await client.zrange(keys.workers, 0, -1)
+        pipeline = client.pipeline(transaction=False)
+        for worker in workers:
+            pipeline.hget(keys.leases(worker.decode()), lease_id)
+        for worker, entry in zip(workers, await pipeline.execute(), strict=True):
             if entry is not None:
                 delivery, claimed_at_ms, queue, payload = _lease(entry)
                 task = _task(payload)
@@ -122,6 +136,7 @@ async def _running(client: Any, config: Config, task_id: str) -> Whereabouts | N
                     worker_id=worker.decode(),
                     since=rfc3339(claimed_at_ms / 1000),
                     delivery=delivery,
+                    payload=_text(payload),
                 )
     return None
 
@@ -137,6 +152,7 @@ async def _delayed(client: Any, config: Config, task_id: str, found: Waiting) ->
         queue=config.label_of(found.queue),
         created_at=task.created_at if task else None,
         due_at=due_at,
+        payload=_text(found.payload),
         waits_for=[Reason("delay", f"its next try, at {due_at}")],
     )
 
@@ -174,6 +190,7 @@ async def _waiting(
         before=before,
         length=length,
         created_at=task.created_at if task else None,
+        payload=_text(found.payload),
         waits_for=reasons,
     )
 
@@ -255,6 +272,10 @@ def _lease(entry: bytes) -> tuple[int, float, str, bytes]:
     head, _, payload = entry.partition(b"\n")
     delivery, _, claimed_at_ms, rest = head.decode("utf-8", "replace").split(" ", 3)
     return int(delivery), float(claimed_at_ms), rest.split('"')[1], payload
+
+
+def _text(payload: bytes) -> str:
+    return payload.decode("utf-8", "backslashreplace")
 
 
 def _task(payload: bytes) -> Task | None:

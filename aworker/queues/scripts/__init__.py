@@ -46,7 +46,9 @@ FIND = Script("find")
 CANCEL = Script("cancel")
 MOVE = Script("move")
 BEAT = Script("beat")
-ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, REQUEUE, FIND, CANCEL, MOVE, BEAT)
+LOOK = Script("look")
+FIND_DEAD = Script("find_dead")
+ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, REQUEUE, FIND, CANCEL, MOVE, BEAT, LOOK, FIND_DEAD)
 
 
 async def load_scripts(link: Link) -> None:

@@ -158,7 +158,7 @@ async def test_a_port_that_is_taken_is_a_warning(queue: QueueScripts, redis_url:
 async def test_it_only_answers_questions(queue: QueueScripts, redis_url: str, method: str) -> None:
     async with served(redis_url, free_port()) as client:
         assert (await client.request(method, "/metrics")).status_code == 405
-        assert (await client.get("/")).status_code == 404
+        assert (await client.get("/nosuch")).status_code == 404
 
 
 async def _is(value: bool) -> bool:
