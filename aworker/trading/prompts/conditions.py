@@ -184,6 +184,8 @@ def _at(scope: Scope, inner: Condition, bar: int) -> str:
 
 @_writes("compare")
 def _compare(scope: Scope, left: Series | None, sign: str, right: Any) -> str:
+    if left is None and is_series(right) and family(right) == "volume":
+        left = VOLUME  # "on above average volume"
     left = scope.left(left, right)
     right = _as_average(scope, left, scope.right(left, right))
     if left[0] == "average" and left[2] is None and left[3] is None and right != VOLUME:
@@ -193,7 +195,8 @@ def _compare(scope: Scope, left: Series | None, sign: str, right: Any) -> str:
         return f"{scope.value(left)} {sign} {plain(_level_of(scope, left, right))}"
     _check_kinds(scope, left, right)
     scope.target, scope.subject = right, left
-    is_beyond = right[0] == "extreme" and not right[4] and right[1] == ("high" if sign[0] == ">" else "low")
+    far = "high" if sign[0] == ">" else "low"
+    is_beyond = right[0] == "extreme" and not right[4] and str(right[1]).startswith(far)
     if is_beyond and (sign in (">", "<") or left == CLOSE):
         # Nothing closes above a highest high that holds its own bar.
         right = (*right[:4], True)
@@ -342,6 +345,12 @@ def _closes(scope: Scope, sign: str, right: Any) -> str:
     return _compare(scope, _closing(scope), sign, right)
 
 
+@_writes("on_close")
+def _on_close(scope: Scope, said: Condition) -> str:
+    _closing(scope)
+    return written(scope, said)
+
+
 def _closing(scope: Scope) -> Series:
     # Only a price closes: what was spoken of last may be an indicator.
     bare = scope.subject[2] if scope.subject is not None and scope.subject[0] == "symbol" else scope.subject
@@ -404,6 +413,14 @@ def _crossed(scope: Scope, left: Series, direction: str, right: Any) -> str:
     if isinstance(right, Number):
         return f"{name}({scope.value(left)}, {plain(-right.value if right.sign == '-' else right.value)})"
     return f"{name}({scope.value(left, right)}, {scope.value(right, left)})"
+
+
+@_writes("both_sides")
+def _both_sides(scope: Scope, said: Condition) -> str:
+    """Write what is said of both lines that crossed."""
+    if scope.crossing is None or isinstance(scope.crossing[1], Number):
+        raise NotRead("both of what is not said")
+    return " and ".join(_of(scope, side, said) for side in scope.crossing[:2])
 
 
 @_writes("closes_cross")
@@ -565,6 +582,7 @@ def _check_signed(series: Series, state: str) -> None:
 def _trend(scope: Scope, series: Series | None, direction: str, span: Span | None) -> str:
     series = scope.left(series)
     scope.subject = series
+    scope.target = series if series[0] == "average" else scope.target
     bars = 1 if span is None else scope.bars(span)
     if span is None and series[0] == "average":
         bars = 5

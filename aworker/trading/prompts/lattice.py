@@ -97,6 +97,7 @@ def tokens_of(text: str) -> list[Token]:
     """Cut a text into tokens, in lower case."""
     text = text.replace("’", "'").replace("–", "-").replace("—", " - ").replace("−", "-").replace("≥", ">=")
     text = text.replace("≤", "<=").replace("×", "x").replace("\u00a0", " ").replace("→", "->")
+    text = re.sub(r"\b([A-Z]{2,5})'s\b", r"\1", text)
     text = re.sub(r"(?<=[A-Za-z])'(?=[A-Za-z])", "", text)
     text = re.sub(r"(?<=[A-Za-z])_(?=[A-Za-z])", " ", text)
     text = re.sub(r"(?:(?<=[^\W\d_][^\W\d_])|(?<=\d))-(?=[^\W\d_]{2})(?!usd|USD)", " ", text)
@@ -176,7 +177,8 @@ _OTHERS = dict(
         strict=True,
     )
 )
-_NUMBERS = _WORDS | _TEENS | _TENS | _OTHERS | {"hundred": 100, "zero": 0}
+_ORDINALS = {"third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
+_NUMBERS = _ORDINALS | _WORDS | _TEENS | _TENS | _OTHERS | {"hundred": 100, "zero": 0}
 
 
 def _word_number(token: Token) -> Number | None:

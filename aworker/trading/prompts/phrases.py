@@ -437,6 +437,15 @@ def moved_from(direction: str, share: Number, series: Series, least: str | None)
 
 
 @meaning
+def deviations(count: Number, sign: str, series: Series) -> Condition | None:
+    """Read "2 standard deviations below the 20 day mean"."""
+    if count.is_percent or count.sign or series[2] is None or series[3] is not None:
+        return None
+    width = ("times", count.value, ("indicator", "stddev", series[2]))
+    return ("compare", None, sign, ("plus" if sign[0] == ">" else "minus", series, width))
+
+
+@meaning
 def closes_off(sign: str, share: Number, other: str, series: Series) -> Condition | None:
     if not share.is_percent or share.sign or other[0] != sign[0]:
         return None

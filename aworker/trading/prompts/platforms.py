@@ -27,6 +27,8 @@ _SHAPES = [
     (r"(?i)(?<=[\w)\]])\s+x\s+(?=(?:sma|ema|wma|rsi|macd|\d+|upper|lower|\$?[\d.]))", " crosses above "),
     (r'(?<=[{,])\s*"(\w+)"\s*:\s*', r" \1: "),
     (r"[{}]", " "),
+    (r"(?im)(^|[.;\n][ \t]*)close (?=when|if|once|after|as soon)", r"\1sell "),
+    (r"(?i)\b(stop|target|tp|sl|tf|timeframe|stop loss|take profit)\s*=\s*", r"\1: "),
     (r"/\*.*?\*/|//[^\n]*", " "),
     (r"\bw/o\b", "without"),
     (r"\bw/\s*", "with "),
