@@ -13,6 +13,16 @@ import redis
 from tests.kit.servers import Server
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was left out for want of a browser."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum("/browser/" in report.nodeid for report in skipped)
+    if count:
+        terminalreporter.write_line(
+            f"Left out: {count} tests of the page in a browser: there is no chromium (apt-get install chromium)"
+        )
+
+
 @pytest.fixture(scope="session")
 def redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with Server(tmp_path_factory.mktemp("server")) as server:

@@ -36,18 +36,17 @@
   const source = new EventSource(document.body.dataset.base + "/live");
   source.addEventListener("parts", (event) => {
     for (const [name, html] of Object.entries(JSON.parse(event.data))) {
-      // An unchanged verdict is not read out again.
-      if (name === "verdict") {
-        const word = document.querySelector("#part-verdict .word");
-        document.title = document.title.replace(/^.*(?= · )/, "");
-        show(name, html);
-        const now = document.querySelector("#part-verdict .word");
-        document.title = (now || word).textContent.replace(/^\W+/, "").trim() + document.title.replace(/^.*(?= · )/, "");
-      } else {
-        show(name, html);
-      }
+      show(name, html);
     }
-    state.textContent = ", live";
+    const word = document.querySelector("#part-verdict .word");
+    if (word) document.title = word.textContent.replace(/^\W+/, "").trim() + " · aworker";
+    state.textContent = ", and kept up to date since";
   });
-  source.addEventListener("error", () => { state.textContent = ", not live now"; });
+  // A stream ends now and then, and the browser comes again: only when it does not is that worth a word.
+  let silent;
+  source.addEventListener("open", () => clearTimeout(silent));
+  source.addEventListener("error", () => {
+    clearTimeout(silent);
+    silent = setTimeout(() => { state.textContent = "; the page hears of no changes now"; }, 8000);
+  });
 })();
