@@ -103,11 +103,13 @@ async def serve(
     feed: Callable[[], Awaitable[None]] | None = None,
     config_path: Path | None = None,
     load: Callable[[], Config] | None = None,
+    on_listening: Callable[[str], object] = str,
 ) -> None:
     """Run a worker until it is drained. Raises ConfigError.
 
     ``feed`` runs beside it in the same loop once the worker is ready, and is cancelled when the worker has ended; with
-    ``burst`` the worker waits for its end. ``load`` reads the configuration again when ``config_path`` changes.
+    ``burst`` the worker waits for its end. ``load`` reads the configuration again when ``config_path`` changes;
+    ``on_listening`` is told the page's address.
     """
     is_ready = anyio.Event()
     is_fed = anyio.Event()
@@ -135,7 +137,7 @@ async def serve(
         )
         async with anyio.create_task_group() as group:
             group.start_soon(feed_when_ready)
-            listener = _listener(live, supervisor)
+            listener = _listener(live, supervisor, on_listening)
             if listener is not None:
                 group.start_soon(listener.serve)
             await supervisor.run()
@@ -144,7 +146,7 @@ async def serve(
             group.cancel_scope.cancel()
 
 
-def _listener(live: LiveConfig, supervisor: Supervisor) -> Listener | None:
+def _listener(live: LiveConfig, supervisor: Supervisor, on_listening: Callable[[str], object]) -> Listener | None:
     http = live.value.http
     if not http.port:
         return None
@@ -152,7 +154,8 @@ def _listener(live: LiveConfig, supervisor: Supervisor) -> Listener | None:
 
     site = site_of(live)
     app = application(live, supervisor.state, lambda: supervisor.queue, site)
-    return Listener(app, http.host, http.port, site, beside="; metrics and health at /metrics, /livez, /readyz")
+    beside = "; metrics and health at /metrics, /livez, /readyz"
+    return Listener(app, http.host, http.port, site, beside=beside, on_listening=on_listening)
 
 
 def run(
@@ -162,6 +165,7 @@ def run(
     feed: Callable[[], Awaitable[None]] | None = None,
     config_path: Path | None = None,
     load: Callable[[], Config] | None = None,
+    on_listening: Callable[[str], object] = str,
 ) -> int:
     """Configure the logs, `serve`, and return the exit code. Raises ConfigError."""
     try:
@@ -170,7 +174,9 @@ def run(
         raise ConfigError(f"logging.file must be writable, was not ({error}); check the path") from error
 
     async def serve_it() -> None:
-        await serve(LiveConfig(config), burst=burst, feed=feed, config_path=config_path, load=load)
+        await serve(
+            LiveConfig(config), burst=burst, feed=feed, config_path=config_path, load=load, on_listening=on_listening
+        )
 
     collect_less_often()
     try:

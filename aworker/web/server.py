@@ -75,10 +75,20 @@ class _Server(uvicorn.Server):
 class Listener:
     """Listens while `serve` runs, until `stop`."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, site: Site, *, beside: str = "") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        site: Site,
+        *,
+        beside: str = "",
+        on_listening: Callable[[str], object] = str,
+    ) -> None:
         self._host, self._port = host, port
         self._site = site
         self._beside = beside
+        self._on_listening = on_listening
         self._ended = anyio.Event()
         self._server = _Server(
             uvicorn.Config(
@@ -101,6 +111,7 @@ class Listener:
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         logger.info(f"The page is at http://{shown}:{port}/{self._beside}")
+        self._on_listening(f"http://{shown}:{port}/")
         try:
             with listening:
                 await self._server.serve(sockets=[listening])

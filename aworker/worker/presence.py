@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 
@@ -91,18 +90,18 @@ def _types(counted: Tally) -> dict[str, TypeCounts]:
     for (task_type, _, outcome), count in counted.ended.items():
         ended = found.setdefault(task_type, TypeCounts({}, {}, {})).ended
         ended[outcome] = ended.get(outcome, 0) + count
-    for name, counts in found.items():
-        counts.wait = _summed(table for (task_type, _), table in counted.wait_s.items() if task_type == name)
-        counts.run = _summed(table for (task_type, _), table in counted.run_s.items() if task_type == name)
+    for (task_type, _), table in counted.wait_s.items():
+        _add(found.setdefault(task_type, TypeCounts({}, {}, {})).wait, table)
+    for (task_type, _), table in counted.run_s.items():
+        _add(found.setdefault(task_type, TypeCounts({}, {}, {})).run, table)
     busiest = sorted(found, key=lambda name: -sum(found[name].ended.values()))[:TYPES_MOST]
     return {_cut(name): found[name] for name in busiest}
 
 
-def _summed(histograms: Iterable[Histogram]) -> dict[int, int]:
-    total: Counter[int] = Counter()
-    for histogram in histograms:
-        total.update({index: count for index, count in enumerate(histogram.counts) if count})
-    return dict(total)
+def _add(total: dict[int, int], histogram: Histogram) -> None:
+    for index, count in enumerate(histogram.counts):
+        if count:
+            total[index] = total.get(index, 0) + count
 
 
 def _levels(counted: Tally, labels: list[str]) -> dict[str, Minute]:

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import redis
 
-from tests.kit.commands import Here, Running, eventually, running
+from tests.kit.commands import ROOT, Here, Running, eventually, running
 from tests.kit.servers import free_port
 
 
@@ -48,6 +48,16 @@ def test_a_worker_serves_it_and_ends_while_somebody_looks_on(tmp_path: Path, red
         assert worker.ends() == 0
         assert "ERROR" not in worker.stderr
         assert "Traceback" not in worker.stderr
+
+
+def test_whoever_starts_it_is_told_where_to_look(tmp_path: Path) -> None:
+    variables = {"AWORKER_HTTP__PORT": str(free_port())}
+    sample = ROOT / "config/sample-tasks.jsonl"
+    with running("run", "--embedded", "--feed", sample, cwd=tmp_path, **variables) as worker:
+        worker.prints("goes on serving")
+        assert f"What it does, on a page: http://127.0.0.1:{variables['AWORKER_HTTP__PORT']}/\n" in worker.stdout
+        worker.signal(signal.SIGTERM)
+        assert worker.ends() == 0
 
 
 def test_who_has_the_token_of_the_environment_acts(tmp_path: Path, redis_url: str) -> None:

@@ -61,8 +61,16 @@ def run(
             load = partial(load, _embedded_url(stack, data_dir or DATA_DIR))
             settings = load()
             stack.callback(_ignore_signals)
-        run_feed = None if tasks is None else _feeder(settings, tasks, config, burst=burst)
-        code = run_worker(settings, burst=burst, feed=run_feed, config_path=config or DEFAULT_PATH, load=load)
+        pages: list[str] = []
+        run_feed = None if tasks is None else _feeder(settings, tasks, config, pages, burst=burst)
+        code = run_worker(
+            settings,
+            burst=burst,
+            feed=run_feed,
+            config_path=config or DEFAULT_PATH,
+            load=load,
+            on_listening=pages.append,
+        )
     raise typer.Exit(code)
 
 
@@ -95,7 +103,7 @@ def _read_feed(path: Path) -> list[FeedTask]:
 
 
 def _feeder(
-    config: Config, tasks: list[FeedTask], config_path: Path | None, *, burst: bool
+    config: Config, tasks: list[FeedTask], config_path: Path | None, pages: list[str], *, burst: bool
 ) -> Callable[[], Awaitable[None]]:
     from aworker.cli.screen.progress import share_the_terminal
     from aworker.cli.screen.show import open_console
@@ -104,14 +112,14 @@ def _feeder(
     console = open_console()
 
     def goodbye(created: int | None) -> str:
-        return "" if burst else _goodbye(config, config_path, created)
+        return "" if burst else _goodbye(config, config_path, created, pages)
 
     feeder = Feeder(config, tasks, console, goodbye)
     share_the_terminal(console, feeder.progress)
     return feeder.run
 
 
-def _goodbye(config: Config, config_path: Path | None, strategy_id: int | None) -> str:
+def _goodbye(config: Config, config_path: Path | None, strategy_id: int | None, pages: list[str]) -> str:
     from shlex import quote
 
     from aworker.cli.options import redacted
@@ -124,8 +132,9 @@ def _goodbye(config: Config, config_path: Path | None, strategy_id: int | None) 
         task = "create_strategy --arg user_id=1 --arg prompt='Create momentum strategy'"
     else:
         task = f"backtest --arg strategy_id={strategy_id}"
+    look = f"\nWhat it does, on a page: {pages[0]}" if pages else ""
     return (
-        "\nThe worker goes on serving until Ctrl-C. Push a task from another terminal, and see its result:\n"
+        f"{look}\nThe worker goes on serving until Ctrl-C. Push a task from another terminal, and see its result:\n"
         f"  {command} enqueue {task} --task-id mine-1 {where}\n"
         f"  {command} result mine-1 --wait 60 {where}"
     )

@@ -53,10 +53,19 @@ async def cancel_task(client: redis.asyncio.Redis, config: Config, task_id: str)
         if not await client.hexists(keys.claimed, task_id):
             break
     stored = await client.get(RESULT_PREFIX + task_id)
-    if stored is not None and msgspec.json.decode(stored).get("status") in FINAL:
+    if has_ended(stored):
         return "ended"
     await _mark(client, keys, task_id, MARK_UNKNOWN_S)
     return "unknown"
+
+
+def has_ended(record: bytes | str | None) -> bool:
+    """Whether a stored record is that of an end; one in other words is not."""
+    try:
+        stored = None if record is None else msgspec.json.decode(record)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(stored, dict) and stored.get("status") in FINAL
 
 
 async def _mark(client: redis.asyncio.Redis, keys: Keys, task_id: str, keep_s: float) -> None:

@@ -9,7 +9,7 @@ import redis.asyncio
 
 from aworker.config import Config, QueueConfig
 from aworker.keys import RESULT_PREFIX, Keys
-from aworker.queues.hand.cancel import FINAL
+from aworker.queues.hand.cancel import has_ended
 from aworker.queues.hand.ends import is_taken_from_left, questions
 from aworker.queues.hand.find import run_script, waiting
 from aworker.queues.scripts import MOVE
@@ -48,7 +48,7 @@ async def move_task(client: redis.asyncio.Redis, config: Config, task_id: str, d
         if await client.hexists(keys.claimed, task_id):
             return Moved(task_id, "running")
     stored = await client.get(RESULT_PREFIX + task_id)
-    if stored is not None and msgspec.json.decode(stored).get("status") in FINAL:
+    if has_ended(stored):
         return Moved(task_id, "ended")
     return Moved(task_id, "unknown")
 

@@ -27,7 +27,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        short=short, visible=visible, quoted=quoted, duration=duration, instant=instant, number=number, share=share
+        short=short, quoted=quoted, duration=duration, instant=instant, died=died, number=number, share=share
     )
     made.globals["asset"] = asset_version
     return made
@@ -91,6 +91,11 @@ def instant(at_s: float | None) -> str:
         return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OverflowError, ValueError, OSError):
         return "–"
+
+
+def died(entry_id: str) -> str:
+    """Return when a dead letter was written, which its id says."""
+    return instant(int(entry_id.partition("-")[0]) / 1000)
 
 
 def number(value: float | None, digits: int = 0) -> str:

@@ -56,6 +56,7 @@ class Site:
         self._tries = Tries()
         self._limiter = anyio.CapacityLimiter(8)
         self._snapshot: tuple[float, Snapshot] | None = None
+        self._rendered: dict[tuple[str, bool], tuple[Snapshot, Parts]] = {}
         self._watchers = 0
         self.closing = Closing()
         routes = [
@@ -90,7 +91,9 @@ class Site:
     # Pages.
 
     async def _overview(self, request: Request) -> Response:
-        return self._page(request, "overview.html", **self._shown(await self._look()))
+        snapshot = await self._look()
+        parts = await self._parts(snapshot, _base(request), self._may_act(request))
+        return self._page(request, "overview.html", parts=parts, title=judge(snapshot).title, now_s=snapshot.now_s)
 
     async def _live(self, request: Request) -> Response:
         if self._watchers >= WATCHERS_MOST:
@@ -98,11 +101,10 @@ class Site:
 
         async def parts() -> Parts:
             try:
-                values = self._shown(await self._look())
+                snapshot = await self._look()
             except UNANSWERED:
-                return {"verdict": fragment("_verdict.html", verdict=unreachable(), now_s=time.time())}
-            base = self._base_values(request)
-            return {name: fragment(f"_{name}.html", **base, **values) for name in _PARTS}
+                return {"verdict": fragment("_verdict.html", verdict=unreachable())}
+            return await self._parts(snapshot, _base(request), self._may_act(request))
 
         async def watched() -> AsyncIterator[bytes]:
             self._watchers += 1
@@ -115,9 +117,9 @@ class Site:
         return StreamingResponse(watched(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     async def _task(self, request: Request) -> Response:
-        task_id = request.query_params.get("id", "").strip()
+        task_id = request.query_params.get("id", "")
         entry = request.query_params.get("entry", "")
-        if not task_id and not ENTRY_ID.fullmatch(entry):
+        if not task_id.strip() and not ENTRY_ID.fullmatch(entry):
             return self._page(request, "message.html", 400, title="Which task?", text="Give a task's id to look for.")
         if ENTRY_ID.fullmatch(entry):
             async with self._redis() as client:
@@ -125,6 +127,9 @@ class Site:
         snapshot = await self._look()
         async with self._redis() as client:
             view = await view_task(client, self._config(), task_id, snapshot.limits)
+            if view.found.place == "unknown" and task_id != task_id.strip():
+                task_id = task_id.strip()  # as it was pasted
+                view = await view_task(client, self._config(), task_id, snapshot.limits)
         status = 404 if view.found.place == "unknown" else 200
         return self._page(request, "task.html", status, view=view, title=f"Task {short(task_id)}")
 
@@ -296,6 +301,22 @@ class Site:
             snapshot = await take(client, self._config())
         self._snapshot = (now, snapshot)
         return snapshot
+
+    async def _parts(self, snapshot: Snapshot, base: str, may_act: bool) -> Parts:
+        # Rendered once for all who look on, and beside the loop: with many workers it takes some milliseconds.
+        known = self._rendered.get((base, may_act))
+        if known is not None and known[0] is snapshot:
+            return known[1]
+
+        def render() -> Parts:
+            values = {"base": base, "may_act": may_act, **self._shown(snapshot)}
+            return {name: fragment(f"_{name}.html", **values) for name in _PARTS}
+
+        parts = await anyio.to_thread.run_sync(render)
+        if len(self._rendered) > 8:
+            self._rendered.clear()  # prefixes that proxies made up
+        self._rendered[base, may_act] = snapshot, parts
+        return parts
 
     def _shown(self, snapshot: Snapshot) -> dict[str, Any]:
         verdict: Verdict = judge(snapshot)

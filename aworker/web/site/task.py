@@ -12,14 +12,14 @@ from aworker.keys import RESULT_PREFIX
 from aworker.queues.hand.dead_letters import DeadLetter, DeadLetters
 from aworker.queues.hand.why import Whereabouts, find_task
 from aworker.web.site.charts import Curve, curve
-from aworker.web.site.rendering import Text, laid_out
+from aworker.web.site.rendering import Text, duration, laid_out
 
 DEAD_LOOKED_AT_MOST = 20_000
 RECORD_MOST_BYTES = 8_388_608
 _FIGURES = (
     ("total_return", "Return", True),
-    ("annual_return", "A year", True),
-    ("held_return", "Buying and holding", True),
+    ("annual_return", "Return a year", True),
+    ("held_return", "Holding instead", True),
     ("max_drawdown", "Largest drawdown", True),
     ("sharpe_ratio", "Sharpe", False),
     ("sortino_ratio", "Sortino", False),
@@ -94,7 +94,7 @@ def _history(found: Whereabouts, record: dict[str, Any]) -> list[tuple[str, str]
         (found.created_at, "made by its producer"),
         (data.get("started_at"), f"started on {record.get('worker_id')}"),
         (data.get("requeued_at"), f"put back: {data.get('retry_reason')}"),
-        (data.get("completed_at"), f"{record.get('status')}, on {record.get('worker_id') or 'no worker'}"),
+        (data.get("completed_at"), _end(record, data)),
     ]
     if found.place == "running":
         lines.append((found.since, f"claimed by {found.worker_id}, delivery {found.delivery}"))
@@ -104,6 +104,12 @@ def _history(found: Whereabouts, record: dict[str, Any]) -> list[tuple[str, str]
         lines.append((found.due_at, "is due again"))
     known = [(at, what) for at, what in lines if isinstance(at, str) and parse_rfc3339(at) is not None]
     return sorted(known, key=lambda line: parse_rfc3339(line[0]) or 0.0)
+
+
+def _end(record: dict[str, Any], data: dict[str, Any]) -> str:
+    ran_s = data.get("execution_time_seconds")
+    after = f" after {duration(ran_s)}" if isinstance(ran_s, float) else ""
+    return f"{record.get('status')}{after}, on {record.get('worker_id') or 'no worker'}"
 
 
 def _backtest(data: Any) -> Backtest | None:

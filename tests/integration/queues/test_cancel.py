@@ -6,12 +6,15 @@ import time
 from typing import Any
 
 import anyio
+import pytest
+import redis.asyncio
 
 from aworker.client.client import Client
-from aworker.config import TaskConfig, WorkerConfig
+from aworker.config import Config, TaskConfig, WorkerConfig
 from aworker.execution.context import Context
 from aworker.execution.retry import Retry
 from aworker.keys import Keys
+from aworker.queues.hand.cancel import cancel_task
 from tests.kit.workers import config_of, eventually, running_worker
 
 KEYS = Keys("aworker:")
@@ -135,3 +138,10 @@ async def test_a_task_cancelled_while_its_worker_was_away_is_not_started_again(r
 
 async def _is_clean(client: Client) -> bool:
     return not await client._redis.exists(KEYS.cancelled, KEYS.claimed, KEYS.deliveries)
+
+
+@pytest.mark.parametrize("value", [b"no json", b"[]", b'"completed"', b'{"status": []}', b"\xff", b"{" * 5_000])
+async def test_a_record_in_other_words_is_no_end(redis_url: str, value: bytes) -> None:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.set("task_result:odd", value)
+        assert await cancel_task(client, Config(), "odd") == "unknown"

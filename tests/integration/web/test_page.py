@@ -141,7 +141,7 @@ async def test_a_backtest_shows_its_curve(queue: QueueScripts, redis_url: str) -
     assert 'class="line line0" points="0.0,116.0 ' in shown
     assert "600.0,4.0" in shown
     assert "Return 49.0 %" in words(shown)
-    assert "Buying and holding 10.0 %" in words(shown)
+    assert "Holding instead 10.0 %" in words(shown)
 
 
 @pytest.mark.parametrize(
