@@ -80,6 +80,16 @@ class Presence(msgspec.Struct, omit_defaults=True):
     types: dict[str, TypeCounts] = {}
     """The 50 busiest."""
 
+    @property
+    def alive_children(self) -> int:
+        """Children that take calls or could."""
+        return sum(self.children.get(name, 0) for name in ("busy", "idle", "spare"))
+
+    @property
+    def children_ended(self) -> int:
+        """Children that died or were killed."""
+        return self.children.get("died", 0) + self.children.get("killed", 0)
+
 
 class Minute(msgspec.Struct):
     """What happened on a level within one minute, over all workers."""

@@ -1,4 +1,4 @@
-"""The overview's numbers: two round trips to Redis, whatever is in there."""
+"""The overview's numbers: two round trips to Redis, three where a worker does not say what it holds."""
 
 from __future__ import annotations
 
@@ -168,14 +168,13 @@ async def _workers(
     names = [name for name, silent_s in silent.items() if silent_s <= REMEMBERED_S]
     if not names:
         return []
-    said, *leases = await ask(
-        client,
-        [("MGET", *(keys.presence(name) for name in names)), *(("HLEN", keys.leases(name)) for name in names)],
-    )
-    found = [
-        Worker(name, silent[name], decode_presence(text), count)
-        for name, text, count in zip(names, said, leases, strict=True)
-    ]
+    (texts,) = await ask(client, [("MGET", *(keys.presence(name) for name in names))])
+    found = [Worker(name, silent[name], decode_presence(text)) for name, text in zip(names, texts, strict=True)]
+    mute = [worker for worker in found if worker.said is None or worker.is_gone]
+    if mute:
+        counts = await ask(client, [("HLEN", keys.leases(worker.worker_id)) for worker in mute])
+        for worker, count in zip(mute, counts, strict=True):
+            worker.leases = count
     return sorted(found, key=lambda one: (one.is_gone, one.said.host if one.said else "~", one.worker_id))
 
 

@@ -61,7 +61,7 @@ def _of_workers(snapshot: Snapshot) -> tuple[list[str], list[str]]:
             )
         elif said is not None and said.loop_lag_s > LAG_S:
             trouble.append(f"The loop of worker {worker.worker_id} is blocked for {said.loop_lag_s:.0f} s")
-        elif said is not None and said.children and not said.children["busy"] + said.children["idle"]:
+        elif said is not None and said.children and not said.alive_children:
             trouble.append(f"Worker {worker.worker_id} has no child process")
     versions = {worker.said.version for worker in snapshot.alive if worker.said}
     if len(versions) > 1:

@@ -54,3 +54,18 @@ async def test_what_cannot_change_while_running_is_refused_whole(tmp_path: Path)
 
     assert applied == []
     assert live.value.worker.slots == 4
+
+
+async def test_what_listens_stays_as_it_is_while_its_names_may_change(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("[http]\nport = 9000\n")
+    live, reload, applied = reload_of(path)
+
+    path.write_text("[http]\nport = 9001\n")
+    reload.reload()
+    assert applied == []
+
+    path.write_text("[http]\nport = 9000\nhosts = ['ops.example']\n")
+    reload.reload()
+    assert len(applied) == 1
+    assert live.value.http.hosts == ("ops.example",)
