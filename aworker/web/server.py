@@ -131,7 +131,10 @@ def open_port(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=_family(host))
     except OSError as error:
-        raise ConfigError(f"http.port must be free on {host}, {port} is not ({error.strerror})") from None
+        raise ConfigError(
+            f"http.port must be free on {host}, {port} is not ({error.strerror}); "
+            "give another one with [http] port or --port"
+        ) from None
 
 
 async def serve_page(config: Config, listening: socket.socket) -> None:

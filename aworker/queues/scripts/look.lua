@@ -18,7 +18,8 @@ local function add(mark, payload, rest)
 end
 if kind == 'list' then
   found[1] = redis.call('LLEN', KEYS[1])
-  for index, payload in ipairs(redis.call('LRANGE', KEYS[1], from, from + count - 1)) do
+  -- None at all would be spelled as the whole list.
+  for index, payload in ipairs(count > 0 and redis.call('LRANGE', KEYS[1], from, from + count - 1) or {}) do
     add(tostring(from + index - 1), payload)
   end
 elseif kind == 'delayed' then

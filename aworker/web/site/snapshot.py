@@ -218,14 +218,14 @@ def _add(total: dict[Any, int], more: dict[Any, int]) -> None:
 
 
 def _rates(row: list[Minute | None]) -> tuple[float | None, float | None]:
-    # Whole minutes alone: the one that runs is not over.
-    whole = [minute for minute in row[-RATE_MINUTES - 1 : -1] if minute is not None]
-    before = row[-RATE_MINUTES - 2]
-    if not whole:
-        return None, None
-    taken = sum(minute.taken for minute in whole)
-    grown = whole[-1].waiting - (before.waiting if before else whole[0].waiting)
-    return max(0.0, (taken + grown) / len(whole)), taken / len(whole)
+    # Whole minutes alone: the one that runs is not over. What came in is what was taken and what there is more of than
+    # at the end of the minute before.
+    known = [minute for minute in row[-RATE_MINUTES - 2 : -1] if minute is not None]
+    if len(known) < 2:
+        return None, (float(known[0].taken) if known else None)
+    taken = sum(minute.taken for minute in known[1:])
+    grown = known[-1].waiting - known[0].waiting
+    return max(0.0, (taken + grown) / (len(known) - 1)), taken / (len(known) - 1)
 
 
 def _age_s(payload: bytes | None, now_s: float) -> float | None:
