@@ -80,18 +80,7 @@ def _move(task_id: str, direction: Direction, as_json: bool, settings: Config) -
     if as_json:
         print_json(moved)
     else:
-        where = "it is taken next there" if direction == "promote" else "behind all that waits there"
-        end = "highest" if direction == "promote" else "lowest"
-        print(
-            {
-                "moved": f"It waits on the {plain(moved.queue)} queue now: {where}",
-                "outermost": f"It waits on the {plain(moved.queue)} queue already, the {end} level",
-                "running": "It is running; there is nothing to move",
-                "delayed": f"It is delayed and goes back to the {plain(moved.queue)} queue; move it then",
-                "ended": "It has ended already; there is nothing to move",
-                "unknown": "Nobody has it",
-            }[moved.found]
-        )
+        print(plain(moved.in_words(direction)))
     raise typer.Exit({"moved": 0, "unknown": UNKNOWN}.get(moved.found, 1))
 
 

@@ -64,7 +64,7 @@ class Heartbeat:
         self._ticked_at = time.monotonic()
         self._renewed_at = float("-inf")
         self._lengths: dict[str, int] = {}
-        self._presence_refused = False
+        self._presence_refused = 0
         self._stop = threading.Event()
         self._poke = threading.Event()
         self._ready = False
@@ -184,10 +184,12 @@ class Heartbeat:
         try:
             self._renewer.present(msgspec.structs.replace(presence, loop_lag_s=round(self.loop_lag_s, 3)), since)
             self._told = totals
+            self._presence_refused = 0
         except QueueUnavailable as error:
-            if not self._presence_refused:
+            # Once may be Redis going away; twice beside renewals that are taken is a refusal.
+            self._presence_refused += 1
+            if self._presence_refused == 2:
                 logger.warning(f"What this worker does cannot be shown to others: {error}")
-            self._presence_refused = True
 
     def _tell(self, listener: Callable[..., None], *values: Renewal) -> None:
         try:

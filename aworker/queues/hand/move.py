@@ -27,6 +27,19 @@ class Moved(msgspec.Struct, frozen=True):
     queue: str = ""
     """Label of the level it waits on now, or goes back to."""
 
+    def in_words(self, direction: Direction) -> str:
+        """Say what became of it."""
+        where = "it is taken next there" if direction == "promote" else "behind all that waits there"
+        end = "highest" if direction == "promote" else "lowest"
+        return {
+            "moved": f"It waits on the {self.queue} queue now: {where}",
+            "outermost": f"It waits on the {self.queue} queue already, the {end} level",
+            "running": "It is running; there is nothing to move",
+            "delayed": f"It is delayed and goes back to the {self.queue} queue; move it then",
+            "ended": "It has ended already; there is nothing to move",
+            "unknown": "Nobody has it",
+        }[self.found]
+
 
 async def move_task(client: redis.asyncio.Redis, config: Config, task_id: str, direction: Direction) -> Moved:
     """Move a waiting task one level up, to be taken next there, or one level down, behind all that waits there.

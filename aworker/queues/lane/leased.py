@@ -373,12 +373,10 @@ async def _leave(queue: LeasedQueue) -> None:
     keys, worker_id = queue.keys, queue.worker_id
     with anyio.move_on_after(LEAVE_TIMEOUT_S) as scope:
         (leases,) = await queue.ask([("HLEN", keys.leases(worker_id))])
-        commands: list[tuple[Any, ...]] = [
-            ("DEL", HEARTBEAT_PREFIX + worker_id, keys.presence(worker_id)),
-            ("ZREM", keys.beats, worker_id),
-        ]
+        commands: list[tuple[Any, ...]] = [("DEL", HEARTBEAT_PREFIX + worker_id, keys.presence(worker_id))]
         if leases == 0:
             commands += [("ZREM", keys.workers, worker_id), ("DEL", keys.commits(worker_id))]
         await queue.ask(commands)
+        await queue.ask_for_advice([("ZREM", keys.beats, worker_id)])
     if scope.cancelled_caught:
         logger.warning("Redis was not told that this worker leaves: its heartbeat key will expire")

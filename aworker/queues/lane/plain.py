@@ -257,12 +257,8 @@ class PlainQueue:
         """Write what is left to write, and take this worker's heartbeat away; bounded in time."""
         with anyio.move_on_after(FLUSH_TIMEOUT_S):
             await self.flushed()
-            await self.ask(
-                [
-                    ("DEL", HEARTBEAT_PREFIX + self.worker_id, self.keys.presence(self.worker_id)),
-                    ("ZREM", self.keys.beats, self.worker_id),
-                ]
-            )
+            await self.ask([("DEL", HEARTBEAT_PREFIX + self.worker_id, self.keys.presence(self.worker_id))])
+            await self.ask_for_advice([("ZREM", self.keys.beats, self.worker_id)])
 
     async def close(self) -> None:
         """Close every connection."""

@@ -12,7 +12,7 @@ from aworker.config import Config
 from aworker.logs import one_line
 from aworker.queues.hand.cancel import cancel_task
 from aworker.queues.hand.dead_letters import DeadLetters
-from aworker.queues.hand.move import Moved, move_task
+from aworker.queues.hand.move import move_task
 from aworker.queues.hand.pause import pause, resume
 
 Act = Callable[[Any, Config, str], Awaitable[str]]
@@ -49,22 +49,11 @@ async def _cancel(client: Any, config: Config, task_id: str) -> str:
 
 
 async def _promote(client: Any, config: Config, task_id: str) -> str:
-    return _moved(await move_task(client, config, task_id, "promote"), "it is taken next there", "highest")
+    return (await move_task(client, config, task_id, "promote")).in_words("promote")
 
 
 async def _demote(client: Any, config: Config, task_id: str) -> str:
-    return _moved(await move_task(client, config, task_id, "demote"), "behind all that waits there", "lowest")
-
-
-def _moved(moved: Moved, where: str, end: str) -> str:
-    return {
-        "moved": f"It waits on the {moved.queue} queue now: {where}",
-        "outermost": f"It waits on the {moved.queue} queue already, the {end} level",
-        "running": "It is running; there is nothing to move",
-        "delayed": f"It is delayed and goes back to the {moved.queue} queue; move it then",
-        "ended": "It has ended already; there is nothing to move",
-        "unknown": "Nobody has it",
-    }[moved.found]
+    return (await move_task(client, config, task_id, "demote")).in_words("demote")
 
 
 async def _pause_queue(client: Any, config: Config, label: str) -> str:

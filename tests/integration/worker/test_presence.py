@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 import anyio
+import pytest
+from loguru import logger
 
 from aworker.clock import now_s
 from aworker.config import PoolConfig, ResultsConfig, WorkerConfig
@@ -127,3 +129,46 @@ def test_percentiles_lie_within_their_bucket() -> None:
     assert p95 is not None
     assert 0.5 < p95 < 1.0
     assert percentile({20: 1}, 0.5) == 3600.0
+
+
+async def test_a_user_who_may_not_write_it_still_works_and_is_told_of_once(
+    queue: QueueScripts, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aworker.worker.heartbeat.BEAT_INTERVAL_S", 0.05)
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), format="{message}")
+    # A key of the wrong type is refused as a command that is not allowed is.
+    queue.client.set(queue.keys.beats, "somebody else's")
+    worker = WorkerConfig(slots=1, renew_interval_s=0.05, lease_ttl_s=2)
+    try:
+        async with running_worker(config_of(redis_url, worker=worker, **FAST), {"backtest": _nothing}):
+
+            async def told() -> bool:
+                return any("cannot be shown to others" in line for line in lines)
+
+            await eventually(told)
+            queue.client.lpush(NORMAL, task("works"))
+
+            async def done() -> bool:
+                return b"completed" in (queue.client.get("task_result:works") or b"")
+
+            await eventually(done)
+    finally:
+        logger.remove(sink)
+        queue.client.delete(queue.keys.beats)
+
+    assert sum("cannot be shown to others" in line for line in lines) == 1
+
+
+async def _nothing(args: dict[str, Any], context: Any) -> None:
+    pass
+
+
+async def test_a_worker_without_leases_is_seen_as_well(queue: QueueScripts, redis_url: str) -> None:
+    worker = WorkerConfig(slots=2, delivery="at-most-once")
+    async with running_worker(config_of(redis_url, worker=worker, **FAST), {"backtest": _nothing}) as supervisor:
+        found = await eventually(lambda: shown(queue, supervisor.worker_id))
+        assert (found.slots, found.delivery) == (2, "at-most-once")
+        assert queue.client.zscore(queue.keys.beats, supervisor.worker_id) is not None
+
+    assert queue.client.exists(queue.keys.presence(supervisor.worker_id), queue.keys.beats) == 0
