@@ -91,6 +91,19 @@ def test_it_keeps_itself_up_to_date(filled: str, open_page: Open, queue: QueueSc
     assert page.locator("#hour-numbers").get_attribute("open") is not None
 
 
+def test_a_task_is_followed_to_its_end(queue: QueueScripts, open_page: Open) -> None:
+    present(queue, "w1")
+    queue.client.rpush(NORMAL, task("long"))
+    queue.claim("w1", now_ms=int(now_s() * 1_000))
+    page = open_page("/task?id=long")
+    expect(page.get_by_role("status")).to_contain_text("Runs on w1")
+
+    record(queue, "long", "completed", {"success": True, "completed_at": "2026-01-01T00:00:00Z"})
+    queue.client.delete(queue.keys.claimed, queue.keys.leases("w1"))
+    expect(page.get_by_role("status")).to_contain_text("Ended: completed")
+    expect(page.get_by_text("completed, on w1")).to_be_visible()
+
+
 def test_the_title_says_what_is_wrong(queue: QueueScripts, open_page: Open) -> None:
     present(queue, "w1")
     page = open_page("/")

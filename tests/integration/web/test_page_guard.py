@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from loguru import logger
 
+from aworker.config import Config, HttpConfig, LiveConfig
 from aworker.errors import ConfigError
 from aworker.web import page
+from aworker.web.server import site_of
 from aworker.web.site.guard import TRIES, TRIES_OF_ALL, Sessions, Tries, is_own_host
 from tests.kit.pages import TOKEN, asked, bury, form_token, log_in, present
 from tests.kit.queue_scripts import NORMAL, PRIORITY, QueueScripts, task
@@ -262,3 +265,19 @@ def test_a_token_that_can_be_guessed_is_refused() -> None:
         page("redis://127.0.0.1", token="short")
     with pytest.raises(ConfigError, match="URL"):
         page("http://127.0.0.1")
+
+
+@pytest.mark.parametrize("variable, value", [("", ""), ("NO_SUCH_TOKEN", ""), ("PAGE_TOKEN", "short")])
+def test_a_worker_whose_token_cannot_be_used_serves_a_page_to_read(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], variable: str, value: str
+) -> None:
+    if value:
+        monkeypatch.setenv(variable, value)
+    config = msgspec.structs.replace(Config(), http=HttpConfig(token_env=variable))
+
+    site = site_of(LiveConfig(config))
+
+    assert not site._sessions.is_open
+    assert [line for line in lines if "the page is read-only" in line] == lines
+    assert len(lines) == bool(variable)
+    assert "short" not in "".join(lines)

@@ -1,5 +1,24 @@
-// Keeps the overview up to date: the server sends the parts that changed as HTML that it has escaped.
+// Keeps pages up to date with HTML that the server has escaped: the overview as it is told what changed, the page of a
+// task that runs by asking again until it has ended.
 "use strict";
+(() => {
+  const main = document.querySelector("main[data-again]");
+  async function again() {
+    try {
+      const answer = await fetch(location.href);
+      const there = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
+      const inside = main.contains(document.activeElement) && document.activeElement !== main;
+      if (answer.ok && there && !inside) {
+        if (main.innerHTML !== there.innerHTML) main.innerHTML = there.innerHTML;
+        if (!there.dataset.again) return;
+      }
+    } catch (error) {
+      console.info("no answer; asking again", error.message);
+    }
+    setTimeout(again, main.dataset.again * 1000);
+  }
+  if (main) setTimeout(again, main.dataset.again * 1000);
+})();
 (() => {
   const verdict = document.getElementById("part-verdict");
   const state = document.getElementById("live-state");
