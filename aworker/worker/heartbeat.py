@@ -8,6 +8,7 @@ gets its tasks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -25,7 +26,7 @@ from aworker.errors import QueueUnavailable
 from aworker.execution.executor import Run
 from aworker.queues.presence import Minute, Presence
 from aworker.queues.queue import Queue
-from aworker.queues.upkeep.renewal import Renewal, Renewer
+from aworker.queues.upkeep.renewal import Renewal, Renewer, Says
 from aworker.task import Task
 
 BEAT_INTERVAL_S = 5.0
@@ -64,7 +65,7 @@ class Heartbeat:
         self._ticked_at = time.monotonic()
         self._renewed_at = float("-inf")
         self._lengths: dict[str, int] = {}
-        self._presence_refused = 0
+        self._is_refused = False
         self._stop = threading.Event()
         self._poke = threading.Event()
         self._ready = False
@@ -123,14 +124,16 @@ class Heartbeat:
             beats = self._ready and now - beat_at >= BEAT_INTERVAL_S
             try:
                 text = self._text() if beats else b""
+                totals = self._described[1]
+                says = self._says(totals) if beats else None
                 if self._leased:
-                    self._tell(self._on_renewal, self._renewer.renew(text))
+                    self._tell(self._on_renewal, self._renewer.renew(text, says))
                 elif beats:
-                    self._renewer.beat(text)
+                    self._renewer.beat(text, says)
                 self._renewed_at = renewed_at = time.monotonic()
                 if beats:
                     beat_at = now
-                    self._present()
+                    self._said(totals)
             except QueueUnavailable:
                 if time.monotonic() - renewed_at > CUT_AFTER_S:
                     renewed_at = time.monotonic()
@@ -138,7 +141,8 @@ class Heartbeat:
             self._poke.wait(config.worker.renew_interval_s)
             self._poke.clear()
         if self._ready and self.renewal_age_s < CUT_AFTER_S:
-            self._present()
+            with contextlib.suppress(QueueUnavailable):  # it is on its way out
+                self._renewer.present(self._says(self._described[1]))
         self._renewer.close()
 
     def _text(self) -> bytes:
@@ -168,10 +172,9 @@ class Heartbeat:
             }
         )
 
-    def _present(self) -> None:
-        # For those who watch: that it cannot be written must not look as if leases could not be renewed.
-        presence, totals = self._described
-        since = {
+    def _says(self, totals: dict[str, Minute]) -> Says:
+        presence = msgspec.structs.replace(self._described[0], loop_lag_s=round(self.loop_lag_s, 3))
+        return presence, {
             label: Minute(
                 self._lengths.get(label, 0),
                 total.taken - known.taken,
@@ -181,15 +184,15 @@ class Heartbeat:
             for label, total in totals.items()
             for known in (self._told.get(label, Minute()),)
         }
-        try:
-            self._renewer.present(msgspec.structs.replace(presence, loop_lag_s=round(self.loop_lag_s, 3)), since)
+
+    def _said(self, totals: dict[str, Minute]) -> None:
+        # For those who watch: that it is refused must not look as if leases could not be renewed.
+        refusal = self._renewer.refusal
+        if not refusal:
             self._told = totals
-            self._presence_refused = 0
-        except QueueUnavailable as error:
-            # Once may be Redis going away; twice beside renewals that are taken is a refusal.
-            self._presence_refused += 1
-            if self._presence_refused == 2:
-                logger.warning(f"What this worker does cannot be shown to others: {error}")
+        elif not self._is_refused:
+            logger.warning(f"What this worker does cannot be shown to others: {refusal}")
+        self._is_refused = bool(refusal)
 
     def _tell(self, listener: Callable[..., None], *values: Renewal) -> None:
         try:

@@ -35,6 +35,10 @@ class Renewal(msgspec.Struct, frozen=True):
     """When the answer came, on this host's monotonic clock."""
 
 
+Says = tuple[Presence, dict[str, Minute]]
+"""What a worker does, and by level what it did since it last said so."""
+
+
 class Renewer:
     """The connection of the heartbeat thread."""
 
@@ -46,11 +50,15 @@ class Renewer:
         self._client: Any = connect_synchronously(
             config.redis.url, name=f"aworker-heartbeat-{worker_id}", timeout_s=1.5
         )
+        self.refusal = ""
+        """Why what this worker does could not be written the last time; empty when it was."""
         self._connects = 0
         self._is_cut = True
 
-    def renew(self, heartbeat: bytes) -> Renewal:
-        """Renew the deadline; publish ``heartbeat`` unless it is empty. Raises QueueUnavailable."""
+    def renew(self, heartbeat: bytes, says: Says | None = None) -> Renewal:
+        """Renew the deadline; publish ``heartbeat`` unless it is empty, and say in the same round trip what this
+        worker does. Raises QueueUnavailable.
+        """
         worker_id, keys = self._worker_id, self._keys
         command = scripts.RENEW.command(
             [keys.workers, keys.leases(worker_id), keys.delayed, HEARTBEAT_PREFIX + worker_id],
@@ -64,11 +72,14 @@ class Renewer:
             ],
         )
         try:
-            reply = self.send(command)
+            reply, *said = self._sent([command, *self._beats(says)])
+            if isinstance(reply, RedisError):
+                raise QueueUnavailable(str(reply))
         except QueueUnavailable:
             self._is_cut = True
             raise
         heard_at = time.monotonic()
+        self._note(said)
         if self._is_cut:
             self._is_cut = False
             self._connects += 1
@@ -94,17 +105,47 @@ class Renewer:
         except (RedisError, OSError) as error:
             raise QueueUnavailable(str(error) or type(error).__name__) from None
 
-    def beat(self, heartbeat: bytes) -> None:
+    def beat(self, heartbeat: bytes, says: Says | None = None) -> None:
         """Publish a heartbeat without leases, by plain commands. Raises QueueUnavailable."""
+        name = HEARTBEAT_PREFIX + self._worker_id
+        commands: list[tuple[Any, ...]] = [
+            ("SET", name, heartbeat, "EX", HEARTBEAT_TTL_S),
+            ("PUBLISH", HEARTBEAT_CHANNEL, heartbeat),
+        ]
+        stored, published, *said = self._sent([*commands, *self._beats(says)])
+        for reply in (stored, published):
+            if isinstance(reply, RedisError):
+                raise QueueUnavailable(str(reply))
+        self._note(said)
+
+    def present(self, says: Says) -> None:
+        """Say what this worker does, and nothing else. Raises QueueUnavailable."""
+        self._note(self._sent(self._beats(says)))
+
+    def _beats(self, says: Says | None) -> list[tuple[Any, ...]]:
+        return [] if says is None else [scripts.BEAT.command(*beat_command_parts(self._keys, *says))]
+
+    def _note(self, said: list[Any]) -> None:
+        for reply in said:
+            self.refusal = str(reply) if isinstance(reply, RedisError) else ""
+
+    def _sent(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         try:
-            self._client.set(HEARTBEAT_PREFIX + self._worker_id, heartbeat, ex=HEARTBEAT_TTL_S)
-            self._client.publish(HEARTBEAT_CHANNEL, heartbeat)
+            replies = self._together(commands)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                for script in scripts.ALL:
+                    self._client.execute_command("SCRIPT", "LOAD", script.text)
+                replies = self._together(commands)
+            return replies
         except (RedisError, OSError) as error:
             raise QueueUnavailable(str(error) or type(error).__name__) from None
 
-    def present(self, presence: Presence, levels: dict[str, Minute]) -> None:
-        """Say what this worker does, and by level what it did since it last said so. Raises QueueUnavailable."""
-        self.send(scripts.BEAT.command(*beat_command_parts(self._keys, presence, levels)))
+    def _together(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        return replies
 
     def lengths(self, names: list[str]) -> list[int]:
         """Return the lists' lengths; a key that is no list holds no task. Raises QueueUnavailable."""
