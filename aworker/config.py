@@ -7,10 +7,12 @@ environment variable of ``[worker] slots`` is ``AWORKER_WORKER__SLOTS``, that of
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -228,6 +230,26 @@ class LiveConfig:
 
     def __init__(self, value: Config) -> None:
         self.value = value
+
+
+def configuration_hash(config: Config) -> str:
+    """Return 12 hexadecimal digits that workers share which are configured alike.
+
+    What belongs to one process or host is left out ([redis] url, [http], [logging]), and so is every secret.
+    """
+    fields = msgspec.to_builtins(config)
+    del fields["redis"]["url"], fields["http"], fields["logging"]
+    for section, field in (("strategies", "url"), ("llm", "base_url")):
+        fields[section][field] = _without_secrets(fields[section][field])
+    return hashlib.sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()[:12]
+
+
+def _without_secrets(url: str) -> list[str]:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []  # it is refused where it is used
+    return [parts.scheme, parts.netloc.rpartition("@")[2], parts.path]
 
 
 def load_config(

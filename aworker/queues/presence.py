@@ -63,6 +63,10 @@ class Presence(msgspec.Struct, omit_defaults=True):
     host: str = ""
     pid: int = 0
     delivery: str = ""
+    config_hash: str = ""
+    """Of the configuration in force."""
+    claim_age_s: float = 0.0
+    """Since Redis last answered a claim of it."""
     started_at_s: float = 0.0
     slots: int = 0
     busy: int = 0

@@ -62,6 +62,13 @@ class Queue(Protocol):
     def round_trips(self) -> int:
         """Round trips answered so far."""
 
+    @property
+    def claim_age_s(self) -> float:
+        """Seconds since a claim was last answered; infinite before the first."""
+
+    def prove_claims(self) -> None:
+        """Make sure that `claim_age_s` speaks of Redis and not of having nothing to claim."""
+
     async def claim(self) -> Lease | None:
         """Wait for the oldest task of the highest level; None when the drain has begun."""
 

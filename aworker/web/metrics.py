@@ -109,6 +109,8 @@ class WorkerCollector(Collector):
         yield _gauge("aworker_ready", "Whether the worker can consume.", float(_is_ready(state)))
         age_s = min(state.renewal_age_s, 1e9)
         yield _gauge("aworker_renewal_age_seconds", "Since Redis last took a renewal of the leases.", age_s)
+        claim_age_s = min(state.claim_age_s, 1e9)
+        yield _gauge("aworker_claim_age_seconds", "Since Redis last answered a claim.", claim_age_s)
         yield _gauge("aworker_loop_lag_seconds", "Since the event loop last turned.", state.loop_lag_s)
         trips = CounterMetricFamily("aworker_redis_round_trips", "Claims and settles answered.")
         trips.add_metric((), state.round_trips)

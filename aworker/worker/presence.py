@@ -40,6 +40,8 @@ def describe(
         host=socket.gethostname(),
         pid=os.getpid(),
         delivery=state.delivery,
+        config_hash=state.config_hash,
+        claim_age_s=min(round(state.claim_age_s, 3), 1e9),
         started_at_s=started_at_s,
         slots=state.slots,
         busy=state.busy,

@@ -29,3 +29,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     reloads: int
     failed_reloads: int
     pool: PoolStats | None
+    claim_age_s: float = 0.0
+    """Since Redis last answered a claim; a worker that need not claim asks for nothing every other second."""
+    config_hash: str = ""
+    """Of the configuration in force: the same for workers that are configured alike."""

@@ -23,7 +23,7 @@ import anyio.lowlevel
 from loguru import logger
 
 from aworker.clock import now_s
-from aworker.config import Config, LiveConfig
+from aworker.config import Config, LiveConfig, configuration_hash
 from aworker.errors import ConfigError
 from aworker.execution.executor import Executor, Run
 from aworker.execution.pool.parent import LogRecord, Pool, PoolSettings, open_pool
@@ -45,6 +45,9 @@ from aworker.worker.slot import CANCELLED, Slot
 from aworker.worker.state import WorkerState
 
 TICK_S = 0.25
+PROOF_INTERVAL_S = 1.0
+PROVEN_S = 1.5
+"""A claim answered so lately needs no other to prove that Redis lets this worker claim."""
 LOOK_TIMEOUT_S = 5.0
 OLDEST_SERVER = (7, 0)
 STUBBORN_S = 3.0
@@ -74,6 +77,7 @@ class Supervisor:
     ) -> None:
         self._live = live
         self._registry = registry
+        self._config_hash = configuration_hash(live.value)
         self._preload = preload
         self._burst = burst
         self._on_ready = on_ready
@@ -129,6 +133,8 @@ class Supervisor:
             reloads=self._reload.succeeded,
             failed_reloads=self._reload.failed,
             pool=self._pool.stats() if self._pool else None,
+            claim_age_s=queue.claim_age_s if queue else float("inf"),
+            config_hash=self._config_hash,
         )
 
     @property
@@ -176,6 +182,7 @@ class Supervisor:
             self._heartbeat = heartbeat
             try:
                 side.start_soon(every, lambda: TICK_S, heartbeat.tick)
+                side.start_soon(every, lambda: PROOF_INTERVAL_S, self._prove_claims)
                 monitor = Monitor(self._live, queue, self.worker_id)
                 side.start_soon(every, lambda: self._live.value.monitor.interval_s, monitor.log_status)
                 if reaper is not None:
@@ -222,6 +229,10 @@ class Supervisor:
             async with open_plain_queue(self._live, self.worker_id) as plain:
                 yield plain
 
+    async def _prove_claims(self) -> None:
+        if self._queue is not None and self._queue.claim_age_s > PROVEN_S:
+            self._queue.prove_claims()
+
     # Slots, as many as configured.
 
     async def _run_slot(self, slot: Slot) -> None:
@@ -242,6 +253,7 @@ class Supervisor:
     def _apply(self, old: Config, new: Config) -> None:
         if new.logging != old.logging:
             configure_logs(new.logging)
+        self._config_hash = configuration_hash(new)
         self._set_limits()
         if self._pool is not None:
             self._pool.reconfigure(_pool_settings(new, self._preload))

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from aworker.config import Config, load_config
+from aworker.config import Config, configuration_hash, load_config
 from aworker.errors import ConfigError
 
 
@@ -85,3 +85,24 @@ def test_reserved_slots_are_at_most_a_quarter() -> None:
         return load_config(environment={}, flags={"worker": {"slots": slots}}).reserved_slots
 
     assert [reserved(slots) for slots in (16, 8, 4, 3, 1)] == [(2, 0), (2, 0), (1, 0), (0, 0), (0, 0)]
+
+
+def test_workers_that_are_configured_alike_have_one_hash(tmp_path: Path) -> None:
+    def hash_of(text: str, **environment: str) -> str:
+        return configuration_hash(load_config(write(tmp_path, text), environment=environment))
+
+    plain = hash_of("")
+    stored = hash_of("[strategies]\nurl = 'redis://:one@store:6379/1'")
+
+    assert len(plain) == 12
+    assert plain == hash_of("[worker]\nslots = 16\n[http]\nport = 9464\n[logging]\nlevel = 'DEBUG'")
+    assert plain == hash_of("", AWORKER_REDIS__URL="redis://:secret@elsewhere/0")
+    assert stored == hash_of("[strategies]\nurl = 'redis://user:two@store:6379/1'")
+    others = [
+        stored,
+        hash_of("[worker]\nslots = 17"),
+        hash_of("[strategies]\nurl = 'redis://store:6379/2'"),
+        hash_of("[tasks.backtest]\nretries = 1"),
+        hash_of("[llm]\nbase_url = 'http://[nonsense'\nmodel = 'm'"),
+    ]
+    assert len({plain, *others}) == 6

@@ -109,12 +109,13 @@ class Lane:
         self._idle = asyncio.Event()
         self._number = 0
         self._audit = False
+        self._proves = False
         self._seen_connects = 0
         self._draining = False
         self.active: dict[int, Lease] = {}
         """Leases of this worker, by id: claimed and not yet settled."""
-        self.last_commit_at: float | None = None
-        """Loop time of the last answered commit."""
+        self.claim_answered_at = float("-inf")
+        """When a claim was last answered, on this host's monotonic clock."""
         self.claims = 0
         self.round_trips = 0
 
@@ -170,6 +171,12 @@ class Lane:
         """Compare this worker's leases in Redis with what it runs, before the next commit."""
         self._audit = True
         self._wake.set()
+
+    def prove(self) -> None:
+        """Let the next commit claim nothing if it would not claim: its answer says that this worker could."""
+        if not self._draining:
+            self._proves = True
+            self._wake.set()
 
     def resize(self, surplus: int) -> None:
         """Look again: the number of slots or a limit has changed; ``surplus`` of those who wait get None."""
@@ -246,23 +253,25 @@ class Lane:
         is_open = self.admission.open_levels(below)
         levels = self.admission.levels
         asks = want > 0 and any(level.known == "more" and open_ for level, open_ in zip(levels, is_open, strict=True))
-        if not writes and not asks:
+        if not writes and not asks and not self._proves:
             self._arm_bells(want, is_open)
             return False
 
+        claims = asks or self._proves
+        self._proves = False
         self._number += 1
         commands: list[tuple[Any, ...]] = []
         if writes:
             commands.append(self._settle_command(writes))
-        if asks:
-            commands.append(self._claim_command(want, below))
+        if claims:
+            commands.append(self._claim_command(want if asks else 0, below))
         sent_at = time.monotonic()
         replies = await self._answered(commands)
         self.round_trips += 1
-        self.last_commit_at = asyncio.get_running_loop().time()
         if writes:
             self._settled(writes, replies[0])
-        if asks:
+        if claims:
+            self.claim_answered_at = time.monotonic()
             self._claimed(replies[-1], sent_at)
         return True
 
@@ -321,7 +330,7 @@ class Lane:
             self.admission.limits(want),
         ]
         for level, queue, room in zip(self.admission.levels, config.queues, below, strict=True):
-            asked = "0" if level.known == "passed" or self.admission.is_paused(level) else "1"
+            asked = "0" if not want or level.known == "passed" or self.admission.is_paused(level) else "1"
             arguments += (int(queue.promote_after_s * 1000), queue.take_from, room, asked, level.cursor)
         return scripts.CLAIM.command(
             [

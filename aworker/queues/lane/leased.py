@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -141,6 +142,15 @@ class LeasedQueue:
     def round_trips(self) -> int:
         """Commits answered so far."""
         return self.lane.round_trips
+
+    @property
+    def claim_age_s(self) -> float:
+        """Seconds since a claim was last answered."""
+        return time.monotonic() - self.lane.claim_answered_at
+
+    def prove_claims(self) -> None:
+        """Claim nothing, if nothing else was claimed: the answer says that this worker could."""
+        self.lane.prove()
 
     def audit(self) -> None:
         """Compare this worker's leases in Redis with what it runs."""

@@ -7,6 +7,7 @@ benchmarks. A pending ``BRPOP`` is never cancelled: the drain ends it with ``CLI
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -59,6 +60,7 @@ class PlainQueue:
         self._taken = 0
         self.round_trips = 0
         """Pops and writes answered so far."""
+        self._popped_at = float("-inf")
         self._delayed: dict[int, tuple[asyncio.TimerHandle, Lease]] = {}
         """Tasks that wait to be put back, by this process's number for them: a crash loses them."""
         self._deliveries: dict[bytes, int] = {}
@@ -93,6 +95,7 @@ class PlainQueue:
                     self._popping.pop(link, None)
                 self.health.up()
                 self.round_trips += 1
+                self._popped_at = time.monotonic()
                 if reply is not None:
                     return self._lease(reply[0].decode(), reply[1])
             return None
@@ -175,6 +178,14 @@ class PlainQueue:
             "delayed": len(self._delayed),
             "dead": dead,
         }
+
+    @property
+    def claim_age_s(self) -> float:
+        """Seconds since a pop was last answered: up to ``worker.block_timeout_s`` while nothing comes."""
+        return time.monotonic() - self._popped_at
+
+    def prove_claims(self) -> None:
+        """Do nothing: a pop that waits is answered at the end of its time."""
 
     @property
     def leases(self) -> Leases | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -111,6 +112,40 @@ async def test_an_idle_lane_sends_nothing_but_its_bells(queue: QueueScripts, red
 
 async def _bells(queue: QueueScripts, count: int) -> bool:
     return [client["cmd"] for client in queue.client.client_list()].count("blmove") == count
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_claim_can_be_proven_without_claiming(queue: QueueScripts, redis_url: str, waits: bool) -> None:
+    async with lane_of(settings_of(redis_url)) as lane, anyio.create_task_group() as group:
+        if waits:
+            group.start_soon(lane.claim)
+            await eventually(lambda: _bells(queue, 2))
+        else:
+            queue.client.lpush(NORMAL, task("stays"))
+            assert lane.claim_age_s == float("inf")
+        before = lane.lane.claim_answered_at
+        lane.prove_claims()
+        await eventually(lambda: _value(lane.lane.claim_answered_at > before))
+
+        assert queue.client.zscore(queue.keys.workers, "w1") is not None
+        assert queue.client.hlen(queue.keys.leases("w1")) == 0
+        assert queue.client.llen(NORMAL) == (not waits)
+        await lane.drain()
+
+
+async def test_a_server_that_takes_no_writes_proves_nothing(queue: QueueScripts, redis_url: str) -> None:
+    async with lane_of(settings_of(redis_url)) as lane:
+        lane.prove_claims()
+        await eventually(lambda: _value(lane.claim_age_s < 5))
+        queue.client.replicaof("127.0.0.1", 1)
+        try:
+            asked_at = time.monotonic()
+            lane.prove_claims()
+            await eventually(lambda: _value(lane.health.is_up is False))
+            assert lane.claim_age_s > time.monotonic() - asked_at
+        finally:
+            queue.client.replicaof("NO", "ONE")
+        await eventually(lambda: _value(lane.claim_age_s < time.monotonic() - asked_at))
 
 
 @pytest.mark.parametrize("name", [PRIORITY, NORMAL])

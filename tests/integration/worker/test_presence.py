@@ -10,7 +10,7 @@ import pytest
 from loguru import logger
 
 from aworker.clock import now_s
-from aworker.config import PoolConfig, ResultsConfig, WorkerConfig
+from aworker.config import PoolConfig, ResultsConfig, WorkerConfig, configuration_hash
 from aworker.metrics import tally
 from aworker.queues.presence import (
     MINUTES,
@@ -66,6 +66,8 @@ async def test_a_worker_says_what_it_runs_and_leaves_no_trace(queue: QueueScript
     assert [(one.task_type, one.queue, one.delivery, len(one.task_id)) for one in found.running] == [
         ("hold", "normal", 1, 200)
     ]
+    assert found.config_hash == configuration_hash(config)
+    assert found.claim_age_s < 60
     assert (found.slots, found.busy, found.version != "", found.host != "") == (3, 1, True, True)
     assert found.types["presence_quick"].ended["completed"] >= 1
     assert sum(found.types["presence_quick"].run.values()) >= 1
