@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aworker.errors import TaskInvalid
+from aworker.metrics import totals
 from aworker.task import Task
 
 
@@ -79,6 +80,7 @@ class Lease:
         """Note that the lease is gone and stop its handler."""
         if not self.lost:
             self.lost = True
+            totals.leases_lost += 1
             if self.on_lost is not None:
                 self.on_lost()
 

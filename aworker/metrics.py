@@ -17,8 +17,15 @@ BUCKETS_S = (
 
 RECENT_MOST = 10
 
-counters: Counter[str] = Counter()
-"""Name to count since the process started."""
+CONNECTIONS = ("lane", "bell", "side", "heartbeat", "slot", "writes", "control", "other")
+REDIS_ERRORS = ("connection", "timeout", "read_only", "out_of_memory", "loading", "permission", "other")
+RENEWALS = ("renewed", "late", "failed")
+DEAD_LETTERS = (
+    *("PayloadInvalid", "UnknownTaskType", "ArgumentsInvalid", "handler_raised", "handler_timed_out"),
+    *("deliveries_exhausted", "child_out_of_memory", "result_invalid", "internal_error", "other"),
+)
+WRITES = ("running", "message", "end", "dead", "back", "delay")
+RETRIES = ("asked", "child_died", "handler_raised", "handler_timed_out", "child_out_of_memory", "result_invalid")
 
 
 class Histogram:
@@ -52,6 +59,8 @@ class Tally:
         """(task type, level, outcome) to number."""
         self.taken: Counter[str] = Counter()
         """Level to tasks claimed."""
+        self.retried: Counter[tuple[str, str]] = Counter()
+        """(task type, one of `RETRIES`) to number."""
         self.recent: deque[tuple[str, str, str, str, float, float]] = deque(maxlen=RECENT_MOST)
         """Task id, type, level, outcome, seconds it ran, epoch second of its end; the newest last."""
         self.wait_s: dict[tuple[str, str], Histogram] = {}
@@ -82,5 +91,38 @@ class Tally:
         return found
 
 
+class Totals:
+    """What this process did beside its tasks; every label is one of a set that stands above."""
+
+    def __init__(self) -> None:
+        self.round_trips = _zeros(CONNECTIONS)
+        """Answered, by connection."""
+        self.redis_errors = Counter({(connection, "connection"): 0 for connection in CONNECTIONS})
+        """(connection, one of `REDIS_ERRORS`) to number."""
+        self.renewals = _zeros(RENEWALS)
+        """Of the lease deadline: ``late`` came after it had passed."""
+        self.reclaimed = 0
+        """Tasks of dead workers that this one put back."""
+        self.leases_lost = 0
+        self.refused = _zeros(WRITES)
+        """Writes about a task whose lease was gone, by kind."""
+        self.dead_letters = _zeros(DEAD_LETTERS)
+        """Made, by reason."""
+        self.dead_letters_dropped = 0
+        """That fell off because there were too many."""
+        self.loop_lag = Histogram()
+        """How late the event loop turned."""
+
+    def dead_letter(self, reason: str) -> None:
+        """Note a dead letter; a handler's own class of error is ``other``."""
+        self.dead_letters[reason if reason in self.dead_letters else "other"] += 1
+
+
+def _zeros(labels: tuple[str, ...]) -> Counter[str]:
+    # From the start, so that a rate sees the first one.
+    return Counter(dict.fromkeys(labels, 0))
+
+
 tally = Tally()
-"""Of this process."""
+totals = Totals()
+"""Both of this process, since it started."""

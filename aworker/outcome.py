@@ -52,6 +52,8 @@ class Retried(Outcome, frozen=True):
 
     reason: str
     delay_s: float
+    why: str = "asked"
+    """``asked`` by the handler, or what would be the reason of its dead letter without ``retries``."""
 
 
 class Duplicate(Outcome, frozen=True):

@@ -66,6 +66,15 @@ class Run:
         self.is_stopped = True
         self.scope.cancel()
 
+    def stopped_by(self) -> str:
+        """Say in a word who stopped it, for who counts the children that had to be killed for it."""
+        outcome = self.stopped_with
+        if isinstance(outcome, Failed):
+            return "timed_out" if outcome.error_type == HandlerTimedOut.__name__ else "cancelled"
+        if isinstance(outcome, Lost):
+            return "lease_lost"
+        return "released" if isinstance(outcome, Returned) else "cancelled"
+
     def _lost(self) -> None:
         self.stop(Lost())
 
@@ -206,6 +215,7 @@ class Executor:
             chunk=chunk,
             args_type=args_type,
             on_progress=progress,
+            stopped_by=run.stopped_by,
         )
 
     def _retried(self, run: Run, outcome: Outcome) -> Outcome:
@@ -213,7 +223,7 @@ class Executor:
             return outcome
         if run.lease.delivery > self._live.value.task(run.task.task_type).retries:
             return outcome
-        return Retried(outcome.error, _backoff_s(run.lease.delivery))
+        return Retried(outcome.error, _backoff_s(run.lease.delivery), why=outcome.dead_letter)
 
 
 def _backoff_s(delivery: int) -> float:

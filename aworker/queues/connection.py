@@ -36,6 +36,8 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -43,6 +45,7 @@ from redis.exceptions import (
 from redis.maint_notifications import MaintNotificationsConfig
 
 from aworker.errors import ConfigError, QueueUnavailable
+from aworker.metrics import totals
 
 Command = Sequence[Any]
 
@@ -211,6 +214,31 @@ def connect_synchronously(url: str, *, name: str, timeout_s: float) -> redis.Red
     return redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **arguments))
 
 
+_ERROR_KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
+    ("loading", (BusyLoadingError,)),
+    ("permission", (NoPermissionError, AuthenticationError, AuthorizationError)),
+    ("read_only", (ReadOnlyError,)),
+    ("out_of_memory", (OutOfMemoryError,)),
+    ("timeout", (redis.exceptions.TimeoutError, TimeoutError)),
+    ("connection", (redis.exceptions.ConnectionError, OSError, EOFError)),
+)
+
+
+def note_answer(connection: str, replies: Sequence[Any]) -> None:
+    """Count a round trip and the errors among its replies."""
+    totals.round_trips[connection] += 1
+    for reply in replies:
+        if isinstance(reply, BaseException):
+            note_error(connection, reply)
+
+
+def note_error(connection: str, error: BaseException) -> None:
+    """Count an error by its kind; a script that the server does not know yet is none."""
+    if not isinstance(error, NoScriptError):
+        kind = next((kind for kind, classes in _ERROR_KINDS if isinstance(error, classes)), "other")
+        totals.redis_errors[connection, kind] += 1
+
+
 class Health:
     """Whether Redis serves, as this process sees it: one log line when it goes and one when it is back."""
 
@@ -234,7 +262,8 @@ class Health:
 class Link:
     """One connection with one owner: commands go out together and every reply is read, in order."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, kind: str = "other") -> None:
+        self._kind = kind
         arguments = connection_arguments(url)
         connection_class: type[AbstractConnection] = arguments.pop("connection_class", Connection)
         self._connection = connection_class(
@@ -267,9 +296,12 @@ class Link:
                 try:
                     replies.append(await connection.read_response(disconnect_on_error=False))
                 except ResponseError as error:
+                    note_error(self._kind, error)
                     replies.append(error)
+            totals.round_trips[self._kind] += 1
             return replies
         except (RedisError, OSError, EOFError) as error:
+            note_error(self._kind, error)
             await self.close()
             raise QueueUnavailable(_in_words(error)) from None
         except asyncio.CancelledError:
@@ -303,7 +335,7 @@ class SideLink:
     """A connection that several coroutines share for plain questions, one after the other."""
 
     def __init__(self, url: str, name: str, health: Health) -> None:
-        self.link = Link(url, name)
+        self.link = Link(url, name, "side")
         self.lock = asyncio.Lock()
         self._health = health
 

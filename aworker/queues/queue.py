@@ -66,6 +66,10 @@ class Queue(Protocol):
     def claim_age_s(self) -> float:
         """Seconds since a claim was last answered; infinite before the first."""
 
+    @property
+    def held_back(self) -> Mapping[str, int]:
+        """By label, the tasks that the last look at a level passed over because of a limit."""
+
     def prove_claims(self) -> None:
         """Make sure that `claim_age_s` speaks of Redis and not of having nothing to claim."""
 

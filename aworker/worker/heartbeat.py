@@ -24,6 +24,7 @@ from aworker.clock import rfc3339
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
 from aworker.execution.executor import Run
+from aworker.metrics import totals
 from aworker.queues.presence import Minute, Presence
 from aworker.queues.queue import Queue
 from aworker.queues.upkeep.renewal import Renewal, Renewer, Says
@@ -48,7 +49,9 @@ class Heartbeat:
         on_renewal: Callable[[Renewal], None],
         on_cut: Callable[[], None],
         describe: Callable[[], tuple[Presence, dict[str, Minute]]],
+        tick_s: float,
     ) -> None:
+        self._tick_s = tick_s
         self._live = live
         self._queue = queue
         self._runs = runs
@@ -89,7 +92,9 @@ class Heartbeat:
 
     async def tick(self) -> None:
         """Note that the loop turns, and once a second what the worker does."""
-        self._ticked_at = time.monotonic()
+        now, before = time.monotonic(), self._ticked_at
+        self._ticked_at = now
+        totals.loop_lag.observe(max(0.0, now - before - self._tick_s))
         if self._ticked_at - self._described_at >= DESCRIBE_INTERVAL_S:
             self.note()
 
@@ -112,6 +117,7 @@ class Heartbeat:
         renewed_at = time.monotonic()
         beat_at = float("-inf")
         suspected_at = float("-inf")
+        is_renewed = False
         while not self._stop.is_set():
             config = self._live.value
             now = time.monotonic()
@@ -124,17 +130,21 @@ class Heartbeat:
             beats = self._ready and now - beat_at >= BEAT_INTERVAL_S
             try:
                 text = self._text() if beats else b""
-                totals = self._described[1]
-                says = self._says(totals) if beats else None
+                levels = self._described[1]
+                says = self._says(levels) if beats else None
                 if self._leased:
-                    self._tell(self._on_renewal, self._renewer.renew(text, says))
+                    renewal = self._renewer.renew(text, says)
+                    totals.renewals["renewed" if renewal.stood or not is_renewed else "late"] += 1
+                    is_renewed = True
+                    self._tell(self._on_renewal, renewal)
                 elif beats:
                     self._renewer.beat(text, says)
                 self._renewed_at = renewed_at = time.monotonic()
                 if beats:
                     beat_at = now
-                    self._said(totals)
+                    self._said(levels)
             except QueueUnavailable:
+                totals.renewals["failed"] += self._leased
                 if time.monotonic() - renewed_at > CUT_AFTER_S:
                     renewed_at = time.monotonic()
                     self._tell(self._on_cut)

@@ -16,7 +16,7 @@ from aworker.execution.executor import Executor, Run
 from aworker.execution.registry import Registry
 from aworker.lease import Lease
 from aworker.logs import one_line
-from aworker.metrics import counters, tally
+from aworker.metrics import RETRIES, tally
 from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.queues.hand.cancel import CANCELLED_TEXT, CANCELLED_TYPE
 from aworker.queues.queue import Queue
@@ -145,7 +145,6 @@ class Slot:
         outcome = Rejected(str(error), type(error).__name__)
 
         def written(done: bool, _: Outcome) -> None:
-            counters["rejected"] += 1
             tally.end("unknown", lease.label, "rejected")
             logger.warning(
                 one_line(
@@ -158,7 +157,6 @@ class Slot:
 
     def _drop(self, lease: Lease, task: Task, reason: str) -> None:
         def written(done: bool, _: Outcome) -> None:
-            counters["duplicate"] += 1
             tally.end(task.task_type, lease.label, "duplicate")
             logger.warning(
                 one_line(
@@ -177,21 +175,19 @@ def _log_end(lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, done:
     word = "lost" if not done else _WORDS.get(type(outcome), "returned")
     tally.end(task.task_type, lease.label, word, elapsed_s, task.task_id)
     if not done:
-        counters["lost"] += 1
         logger.warning(
             one_line(f"Dropped the outcome of {what}: its lease {lease.lease_id} is lost, another worker owns it")
         )
     elif isinstance(outcome, Completed):
-        counters["completed"] += 1
         logger.info(one_line(f"Completed {what} from {lease.label} queue in {elapsed_s:.1f}s"))
     elif isinstance(outcome, (Failed, Rejected)):
-        counters["failed"] += 1
         logger.error(one_line(f"Failed {what} from {lease.label} queue after {elapsed_s:.1f}s: {outcome.error}"))
     elif isinstance(outcome, Retried):
-        counters["retried"] += 1
+        tally.retried[task.task_type, outcome.why if outcome.why in RETRIES else "handler_raised"] += 1
         logger.warning(
             one_line(f"Retrying {what} in {outcome.delay_s:.1f}s, delivery {lease.delivery}: {outcome.reason}")
         )
     elif isinstance(outcome, Returned):
-        counters["returned"] += 1
+        if outcome.counted:
+            tally.retried[task.task_type, "child_died"] += 1
         logger.warning(one_line(f"Returned {what} to {lease.label} queue, delivery {lease.delivery}: {outcome.reason}"))

@@ -31,5 +31,19 @@ class WorkerState(msgspec.Struct, frozen=True):
     pool: PoolStats | None
     claim_age_s: float = 0.0
     """Since Redis last answered a claim; a worker that need not claim asks for nothing every other second."""
+    held: int = 0
+    """Leases that this worker holds."""
+    running: dict[tuple[str, str], int] = {}
+    """(task type, level) to tasks that run."""
+    task_types: tuple[str, ...] = ()
+    """Those with a handler."""
+    limits: dict[str, int] = {}
+    """Most tasks of a type that run at once; 0 while the type is paused."""
+    max_per_user: int = 0
+    """Most tasks of a user; 0 = no limit."""
+    held_back: dict[str, int] = {}
+    """By level, the tasks that the last look passed over because of a limit."""
+    paused: tuple[str, ...] = ()
+    """Labels of the levels that are paused."""
     config_hash: str = ""
     """Of the configuration in force: the same for workers that are configured alike."""

@@ -13,6 +13,7 @@ import secrets
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -90,6 +91,7 @@ class Supervisor:
         self._started = False
         self.round_trips = 0
         """Commits answered, known after `run`."""
+        self._pauses = Pauses()
         self._type_limits: dict[str, int] = {}
         self._slots = 0
         self._start_slot: Callable[[], None] = lambda: None
@@ -134,6 +136,13 @@ class Supervisor:
             failed_reloads=self._reload.failed,
             pool=self._pool.stats() if self._pool else None,
             claim_age_s=queue.claim_age_s if queue else float("inf"),
+            held=len(queue.active) if queue else 0,
+            running=Counter((run.task.task_type, run.lease.label) for run in self._runs.values()),
+            task_types=tuple(handler.task_type for handler in self._registry),
+            limits={**self._type_limits, **{name: 0 for name in self._pauses.task_types if self._registry.get(name)}},
+            max_per_user=config.worker.max_per_user,
+            held_back=dict(queue.held_back) if queue else {},
+            paused=tuple(level.label for level in config.queues if level.name in self._pauses.queues),
             config_hash=self._config_hash,
         )
 
@@ -168,6 +177,7 @@ class Supervisor:
                 control.drop()
 
             def hold_back(pauses: Pauses) -> None:
+                self._pauses = pauses
                 side.start_soon(queue.hold_back, pauses)
 
             heartbeat = Heartbeat(
@@ -177,6 +187,7 @@ class Supervisor:
                 on_renewal=reaper.hear if reaper else lambda renewal: None,
                 on_cut=drop_connections,
                 describe=lambda: describe(self.state(), self._live.value, self._runs, self._type_limits, started_at_s),
+                tick_s=TICK_S,
             )
             heartbeat.start()
             self._heartbeat = heartbeat

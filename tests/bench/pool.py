@@ -21,7 +21,7 @@ from aworker.client.client import Client
 from aworker.config import LoggingConfig, MarketDataConfig, PoolConfig, TaskConfig, WorkerConfig
 from aworker.execution.pool import PoolSettings, TaskInfo, open_pool
 from aworker.logs import configure_logs
-from aworker.metrics import counters
+from aworker.metrics import tally
 from tests.bench import handlers
 from tests.kit.pools import alive, children_of, eventually, server_pid
 from tests.kit.servers import Server
@@ -46,7 +46,7 @@ print(killed)
 
 async def kills(server: Server) -> None:
     """1,000 tasks through 2 children while a second process kills a random child every 0.5 s."""
-    counters.clear()
+    tally.ended.clear()
     config = config_of(server.url, pool=PoolConfig(processes=2))
     async with Client(server.url) as client, running_worker(config, {"work": handlers.work}):
         task_ids = await client.enqueue_many([("work", {})] * 1000)
@@ -61,8 +61,9 @@ async def kills(server: Server) -> None:
         children = len(children_of(server_pid()))
     statuses = [record["status"] if record else "none" for record in records]
     done = statuses.count("completed")
+    returned = sum(count for (*_, outcome), count in tally.ended.items() if outcome == "returned")
     print(
-        f"kills: {killed} children killed, {counters['returned']} redeliveries, {done} tasks completed, "
+        f"kills: {killed} children killed, {returned} redeliveries, {done} tasks completed, "
         f"{len(statuses) - done} not; children at the end {children} (2 and a spare)"
     )
 

@@ -139,6 +139,10 @@ async def test_orphans_that_the_worker_adopts_leave_no_zombies(tmp_path: Path) -
     assert children_of(os.getpid(), zombies=True) == []
 
 
+def killed_by(opened: OpenPool) -> dict[str, int]:
+    return {cause: count for cause, count in opened.pool.stats().killed_by.items() if count}
+
+
 async def test_fork_server_and_children_killed_at_once_come_back() -> None:
     async with pool_of(2) as opened:
         server = server_pid()
@@ -163,6 +167,7 @@ async def test_a_call_that_never_returns_is_killed_after_its_timeout(
             await opened.run(function, str(tmp_path / "mark"), timeout_s=0.1)
 
         assert (opened.pool.stats().killed, opened.pool.stats().died) == (1, 0)
+        assert killed_by(opened) == {"timed_out": 1}
         assert await opened.run(functions.add, 1, 1) == 2
         (tmp_path / "go").touch()
 
@@ -180,7 +185,7 @@ async def test_a_cancelled_call_is_over_only_when_its_child_is_gone(
                 scope.cancel()
 
         assert len([pid for pid in before if alive(pid)]) == 1
-        assert opened.pool.stats().killed == 1
+        assert killed_by(opened) == {"cancelled": 1}
         assert await opened.run(functions.add, 1, 1) == 2
 
 

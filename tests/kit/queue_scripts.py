@@ -51,6 +51,7 @@ class ClaimReply(NamedTuple):
     claims: list[Claimed]
     states: list[str]
     cursors: list[int]
+    passed: list[int]
 
     @property
     def payloads(self) -> list[bytes]:
@@ -146,7 +147,8 @@ class QueueScripts:
             for at in range(1, 1 + 6 * count, 6)
         ]
         states = reply[1 + 6 * count :]
-        return ClaimReply(claims, [state.decode() for state in states[::2]], [int(cursor) for cursor in states[1::2]])
+        cursors = [int(cursor) for cursor in states[1::3]]
+        return ClaimReply(claims, [state.decode() for state in states[::3]], cursors, states[2::3])
 
     def settle(
         self, *items: Item, worker: str = "w1", now_ms: int = NOW_MS, number: int | None = None

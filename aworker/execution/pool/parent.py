@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import functools
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -45,6 +46,10 @@ from aworker.execution.pool.frames import Call, Failure, FrameError, Kind, Line,
 from aworker.execution.pool.links import ChildLink, ServerLink
 from aworker.execution.pool.waiting import Waiting
 from aworker.execution.retry import Retry
+
+KILLS = ("timed_out", "cancelled", "released", "lease_lost", "memory", "nonsense", "not_ready")
+"""Why the pool kills a child: its call was to stop and did not (the first four), it grew too large, wrote what is no
+frame, or did not become ready."""
 
 _MEMORY_INTERVAL_S = 0.1
 _RECYCLE_FRACTION = 0.75
@@ -92,6 +97,10 @@ class PoolStats(msgspec.Struct, frozen=True):
     """Children that the pool killed: timeout, cancel, memory, nonsense on the socket."""
     recycled: int
     """Children that the pool let go after their last call."""
+    killed_by: dict[str, int] = {}
+    """One of `KILLS` to number."""
+    resident_bytes: tuple[int, ...] = ()
+    """Of each child, shared pages included."""
 
 
 class LogRecord(msgspec.Struct, frozen=True):
@@ -224,7 +233,8 @@ class Pool:
         self._changed = asyncio.Event()
         self._failed_starts = 0
         self._memory_timer: asyncio.TimerHandle | None = None
-        self._started = self._died = self._killed = self._recycled = 0
+        self._started = self._died = self._recycled = 0
+        self._killed = Counter(dict.fromkeys(KILLS, 0))
 
     async def call(
         self,
@@ -237,6 +247,7 @@ class Pool:
         args_type: Any = None,
         on_progress: ProgressSink,
         timeout_s: float | None = None,
+        stopped_by: Callable[[], str] = lambda: "cancelled",
     ) -> Any:
         """Run ``function(*args, context)`` in a child and return its result, decoded.
 
@@ -248,6 +259,8 @@ class Pool:
 
         When the awaiting coroutine is cancelled or the time is up, the context says ``cancelled``; ``stop_grace_s``
         later the child is killed. Only then, or when the function has returned, does this return.
+
+        ``stopped_by`` says then, as one of `KILLS`, why.
 
         Raises RequestDeclined and TaskInvalid (of the class name that the function raised), ResultInvalid, Retry where
         it returned or raised one, RaisedInChild for all else that it raised, HandlerTimedOut, ChildDied,
@@ -271,7 +284,7 @@ class Pool:
             await call.ended.wait()
         except asyncio.CancelledError:
             if not self._waiting.discard(call):
-                self._stop(call)
+                self._stop(call, stopped_by())
                 with anyio.CancelScope(shield=True):
                     await call.ended.wait()
             raise
@@ -314,8 +327,10 @@ class Pool:
             waiting=len(self._waiting),
             started=self._started,
             died=self._died,
-            killed=self._killed,
+            killed=self._killed.total(),
             recycled=self._recycled,
+            killed_by=dict(self._killed),
+            resident_bytes=tuple(child.resident_bytes() for child in self._children.values() if child.ready),
         )
 
     # -- opening and closing
@@ -387,9 +402,9 @@ class Pool:
 
     def _time_out(self, call: _PendingCall) -> None:
         call.error = HandlerTimedOut(f"the call of {call.task.task_type} ran longer than {call.timeout_s:g} s")
-        self._stop(call)
+        self._stop(call, "timed_out")
 
-    def _stop(self, call: _PendingCall) -> None:
+    def _stop(self, call: _PendingCall, cause: str) -> None:
         child = call.child
         if child is None or call.stopping:
             return
@@ -398,15 +413,15 @@ class Pool:
             call.timer.cancel()
         child.send(encode_frame(Kind.STOP, call.number))
         why = "did not stop in time"
-        call.timer = self._loop.call_later(self._settings.stop_grace_s, self._kill, child, why, None)
+        call.timer = self._loop.call_later(self._settings.stop_grace_s, self._kill, child, cause, why, None)
 
-    def _kill(self, child: ChildLink[_PendingCall], why: str, error: ChildDied | None) -> None:
+    def _kill(self, child: ChildLink[_PendingCall], cause: str, why: str, error: ChildDied | None) -> None:
         if child.gone or child.cause:
             return
         child.cause = why
         if child.call is not None:
             child.call.error = child.call.error or error
-        self._killed += 1
+        self._killed[cause] += 1
         self._say("WARNING", f"child process {child.pid} {why} and is killed", child)
         child.kill()
         child.after(_KILL_S, child.finish)
@@ -417,7 +432,8 @@ class Pool:
         for child in list(self._children.values()):
             if child.call is not None and (size := child.resident_bytes()) > limit:
                 why = f"held {size >> 20} MiB, over pool.max_child_memory_bytes of {limit >> 20} MiB,"
-                self._kill(child, why, ChildOutOfMemory(f"the child process {why} and was ended; give the task less"))
+                error = ChildOutOfMemory(f"the child process {why} and was ended; give the task less")
+                self._kill(child, "memory", why, error)
         if self._busy:
             self._memory_timer = self._loop.call_later(_MEMORY_INTERVAL_S, self._look_at_memory)
 
@@ -465,7 +481,7 @@ class Pool:
 
     def on_nonsense(self, child: ChildLink[_PendingCall], error: Exception) -> None:
         """Take note that a child's bytes are no frames."""
-        self._kill(child, f"wrote what is no frame ({error})", None)
+        self._kill(child, "nonsense", f"wrote what is no frame ({error})", None)
 
     def on_output(self, child: ChildLink[_PendingCall], text: str) -> None:
         """Take a line of a child's stdout or stderr."""
@@ -590,7 +606,7 @@ class Pool:
         if child.pid == 0:
             server.kill()  # it has not even forked: it hangs
         self._failed_starts += 1
-        self._kill(child, f"was not ready after {_START_S:.0f} s", None)
+        self._kill(child, "not_ready", f"was not ready after {_START_S:.0f} s", None)
 
     def _say(
         self,

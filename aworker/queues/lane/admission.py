@@ -44,7 +44,7 @@ Known = Literal["more", "empty", "passed"]
 class Level:
     """One list, as the last claim found it."""
 
-    __slots__ = ("cursor", "index", "is_wrong", "known", "label", "name", "passed_s", "running")
+    __slots__ = ("cursor", "held_back", "index", "is_wrong", "known", "label", "name", "passed_s", "running")
 
     def __init__(self, index: int, name: str, label: str) -> None:
         self.index = index
@@ -54,6 +54,8 @@ class Level:
         """``more``: may hold a task; ``empty``: its bell tells; ``passed``: all looked at is held back by a limit."""
         self.cursor = 0
         """Where the next look past held-back tasks goes on, counted from the taking end."""
+        self.held_back = 0
+        """Tasks that the last look at it passed over because of a limit."""
         self.passed_s = PASSED_FIRST_S
         """How long a passed level is left alone next."""
         self.running = 0

@@ -25,6 +25,7 @@ from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable, TaskInvalid
 from aworker.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, RESULT_PREFIX, Keys
 from aworker.lease import Lease
+from aworker.metrics import totals
 from aworker.queues import scripts
 from aworker.queues.connection import Backoff, Health, Link
 from aworker.queues.lane.admission import PASSED_FIRST_S, PASSED_LONGEST_S, Admission, Level
@@ -101,7 +102,7 @@ class Lane:
         self.admission = admission
         self._health = health
         self._keys = Keys(config.redis.key_prefix)
-        self._link = Link(config.redis.url, f"aworker-lane-{worker_id}")
+        self._link = Link(config.redis.url, f"aworker-lane-{worker_id}", "lane")
         self._bells = [_Bell(self, level, config.redis.url, worker_id) for level in admission.levels]
         self._waiting: deque[asyncio.Future[Lease | None]] = deque()
         self._writes: deque[Write] = deque()
@@ -368,12 +369,15 @@ class Lane:
 
     def _settled(self, writes: list[Write], reply: list[int]) -> None:
         if reply[0]:
+            totals.dead_letters_dropped += reply[0]
             logger.warning(f"{reply[0]} dead letters fell off: the dead letters are over their limit")
         for write, flag in zip(writes, reply[1:], strict=True):
             lease = write.lease
             if lease is not None:
                 if write.is_final:
                     self.active.pop(lease.lease_id, None)
+                if not flag:
+                    totals.refused[write.kind] += 1
                 if not flag and not lease.lost:
                     lease.lose()
                     # The worker may have been taken for dead, and its other leases with this one.
@@ -407,7 +411,9 @@ class Lane:
             self._hand_over(lease)
         self.claims += count
         states = reply[1 + 6 * count :]
-        for level, state, cursor in zip(levels, states[::2], states[1::2], strict=True):
+        for level, state, cursor, passed in zip(levels, states[::3], states[1::3], states[2::3], strict=True):
+            if passed >= 0:
+                level.held_back = passed
             self._note(level, state.decode(), int(cursor))
 
     def _hand_over(self, lease: Lease) -> None:
@@ -504,7 +510,7 @@ class _Bell:
         self._lane = lane
         self._level = level
         self.armed = asyncio.Event()
-        self.link = Link(url, f"aworker-bell-{level.label}-{worker_id}")
+        self.link = Link(url, f"aworker-bell-{level.label}-{worker_id}", "bell")
 
     async def run(self) -> None:
         """Ring for every push while armed; poll where the server refuses the bell."""

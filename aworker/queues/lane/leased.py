@@ -21,6 +21,7 @@ from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable, TaskInvalid
 from aworker.keys import HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.lease import Lease
+from aworker.metrics import totals
 from aworker.outcome import Outcome, Rejected, Returned
 from aworker.queues import records, scripts
 from aworker.queues.connection import Health, SideLink, address_of
@@ -144,6 +145,11 @@ class LeasedQueue:
         return self.lane.round_trips
 
     @property
+    def held_back(self) -> dict[str, int]:
+        """By label, the tasks that the last look at a level passed over because of a limit."""
+        return {level.label: level.held_back for level in self.lane.admission.levels}
+
+    @property
     def claim_age_s(self) -> float:
         """Seconds since a claim was last answered."""
         return time.monotonic() - self.lane.claim_answered_at
@@ -205,6 +211,7 @@ class LeasedQueue:
         if not dead_worker:
             return 0
         leases = [self._reclaimed(*reply[at : at + 5]) for at in range(1, len(reply), 5)]
+        totals.reclaimed += len(leases)
         logger.warning(f"Worker {dead_worker} is gone: {len(leases)} of its tasks are reclaimed")
         # The youngest first: each goes onto the taking end, so the oldest is taken first again.
         for lease in reversed(leases):
@@ -298,6 +305,8 @@ class LeasedQueue:
         )
 
     def _after(self, lease: Lease, plan: Settlement) -> None:
+        if plan.kind == "dead":
+            totals.dead_letter(plan.reason)
         wait_s = self._live.value.results.repeat_fast_after_s
         if plan.is_final and plan.messages and wait_s and lease.age_s < FAST_S:
             self._repeats.append((asyncio.get_running_loop().time() + wait_s, plan.messages))

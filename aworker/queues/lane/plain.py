@@ -22,6 +22,7 @@ from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable, TaskInvalid
 from aworker.keys import ASSIGNMENT_PREFIX, ASSIGNMENT_TTL_S, CHANNEL, HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.lease import Lease
+from aworker.metrics import totals
 from aworker.outcome import Outcome
 from aworker.queues import records
 from aworker.queues.connection import Backoff, Health, Link, SideLink, address_of
@@ -49,7 +50,7 @@ class PlainQueue:
         self.active: dict[int, Lease] = {}
         self._url = config.redis.url
         self._side = SideLink(self._url, f"aworker-side-{worker_id}", self.health)
-        self._writer = Link(self._url, f"aworker-writes-{worker_id}")
+        self._writer = Link(self._url, f"aworker-writes-{worker_id}", "writes")
         self._writes: deque[Command] = deque()
         self._wake = asyncio.Event()
         self._written = asyncio.Event()
@@ -71,7 +72,7 @@ class PlainQueue:
 
     async def claim(self) -> Lease | None:
         """Pop the next task; None when the drain has begun."""
-        link = self._free.pop() if self._free else Link(self._url, f"aworker-slot-{self.worker_id}")
+        link = self._free.pop() if self._free else Link(self._url, f"aworker-slot-{self.worker_id}", "slot")
         backoff = Backoff()
         try:
             while not self._draining:
@@ -135,6 +136,7 @@ class PlainQueue:
         plan = settlement(self._live.value, self.worker_id, lease, outcome, execution_time_s)
         self.active.pop(lease.lease_id, None)
         if plan.kind == "dead":
+            totals.dead_letter(plan.reason)
             fields = ("payload", lease.payload, *plan.dead_fields)
             limit = self._live.value.dead_letters.max_entries
             self._write(("XADD", self.keys.dead, "MAXLEN", "~", limit, "*", *fields))
@@ -178,6 +180,11 @@ class PlainQueue:
             "delayed": len(self._delayed),
             "dead": dead,
         }
+
+    @property
+    def held_back(self) -> dict[str, int]:
+        """Nothing: what is popped is run."""
+        return {}
 
     @property
     def claim_age_s(self) -> float:

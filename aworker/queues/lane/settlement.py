@@ -32,6 +32,8 @@ class Settlement(msgspec.Struct):
     messages: tuple[bytes, ...] = ()
     dead_fields: tuple[Any, ...] = ()
     """Field, value, .. of the dead letter, without its payload."""
+    reason: str = ""
+    """Why it is a dead letter."""
     delay_ms: int = 0
     counted: bool = False
     is_final: bool = False
@@ -107,6 +109,7 @@ def _ended(config: Config, worker_id: str, lease: Lease, outcome: Failed | Rejec
     )
     plan = Settlement("dead" if keep else "end", outcome, is_final=True)
     if keep:
+        plan.reason = reason
         cause = outcome.cause if isinstance(outcome, Failed) else ""
         plan.dead_fields = (
             "queue",

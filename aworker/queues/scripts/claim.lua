@@ -8,7 +8,8 @@
 --       then for each level: promote_after ms, take_from (auto|left|right), room below it (-1 = no limit),
 --       '1' to ask it or '0' to leave it out, scan cursor
 -- returns { {lease_id, level, delivery, suspicion, registered task_id, payload}.. flattened,
---           then for each level a state 'empty' | 'more' | 'passed' | 'skipped' | 'wrong' (no list) and its next cursor },
+--           then for each level a state 'empty' | 'more' | 'passed' | 'skipped' | 'wrong' (no list), its next cursor, and
+--           how many tasks were passed over because of a limit (-1 = not looked at) },
 --         claims first: { number of claims, claims.., states.. }
 -- Invariant: a payload leaves its list and enters the leases in this one step; sent again with the same commit number
 --            the script answers with the leases it made the first time, and a late copy of an older commit takes nothing.
@@ -57,6 +58,7 @@ if claimed_by == tonumber(commit) or math.max(claimed_by, settled_by) > tonumber
   for _ = 1, levels do
     reply[#reply + 1] = 'more'
     reply[#reply + 1] = 0
+    reply[#reply + 1] = -1
   end
   return reply
 end
@@ -201,7 +203,7 @@ for index = 1, levels do
   end
   level[index] = {
     key = KEYS[7 + index], index = index - 1, promote = promote, below = tonumber(ARGV[at + 3]),
-    asked = asked, cursor = ARGV[at + 5], take_from = ARGV[at + 2], state = state,
+    asked = asked, passed = -1, cursor = ARGV[at + 5], take_from = ARGV[at + 2], state = state,
   }
   aging = aging or promote > 0
 end
@@ -305,8 +307,10 @@ local function claim_past_limits(entry, position)
   -- What was just taken stood before the cursor: the rest has moved up.
   local first = math.max(tonumber(entry.cursor) - (#claims - before), passed)
   if room(position) > 0 and first < call('LLEN', entry.key) then
-    entry.cursor = first + scan(entry, position, side, first, PASSES - HEAD, PASS_BYTES - HEAD_BYTES)
+    local further = scan(entry, position, side, first, PASSES - HEAD, PASS_BYTES - HEAD_BYTES)
+    entry.cursor, passed = first + further, passed + further
   end
+  entry.passed = math.max(entry.passed, passed)
   local length = call('LLEN', entry.key)
   if tonumber(entry.cursor) >= length then entry.cursor = 0 end
   if length == 0 then
@@ -320,6 +324,7 @@ end
 local function claim_plain(entry, position)
   local count = room(position)
   if count <= 0 then return end
+  entry.passed = 0
   local side = taking_end(entry.key, entry.take_from)
   local payloads = call(side == 'right' and 'RPOP' or 'LPOP', entry.key, count)
   if payloads then
@@ -362,6 +367,7 @@ local function claim_aged()
       want = full
       if #claims == before and entry.state == 'more' then entry.state = 'passed' end
     else
+      entry.passed = 0
       local side = taking_end(entry.key, entry.take_from)
       take(best, call(side == 'right' and 'RPOP' or 'LPOP', entry.key))
     end
@@ -452,5 +458,6 @@ end
 for index = 1, levels do
   reply[#reply + 1] = level[index].state
   reply[#reply + 1] = level[index].cursor
+  reply[#reply + 1] = level[index].state == 'empty' and 0 or level[index].passed
 end
 return reply

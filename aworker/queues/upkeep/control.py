@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from aworker.config import LiveConfig
 from aworker.keys import Keys
-from aworker.queues.connection import Backoff, Health, connect
+from aworker.queues.connection import Backoff, Health, connect, note_error
 from aworker.queues.pauses import Pauses, find_pauses, read_pauses
 
 Ask = Callable[[list[tuple[Any, ...]]], Awaitable[list[Any]]]
@@ -100,6 +100,7 @@ class Control:
                 if told.pauses_changed:
                     self._note_pauses(await find_pauses(client, self._live.value), on_pauses)
         except (RedisError, OSError) as error:
+            note_error("control", error)
             self._health.down(str(error))
         finally:
             with anyio.CancelScope(shield=True):

@@ -12,8 +12,10 @@ from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
 from aworker.keys import HEARTBEAT_CHANNEL, HEARTBEAT_PREFIX, HEARTBEAT_TTL_S, Keys
 from aworker.queues import scripts
-from aworker.queues.connection import connect_synchronously
+from aworker.queues.connection import connect_synchronously, note_answer, note_error
 from aworker.queues.presence import Minute, Presence, beat_command_parts
+
+CONNECTION = "heartbeat"
 
 
 class Renewal(msgspec.Struct, frozen=True):
@@ -103,6 +105,7 @@ class Renewer:
                     self._client.execute_command("SCRIPT", "LOAD", script.text)
                 return self._client.execute_command(*command)
         except (RedisError, OSError) as error:
+            note_error(CONNECTION, error)
             raise QueueUnavailable(str(error) or type(error).__name__) from None
 
     def beat(self, heartbeat: bytes, says: Says | None = None) -> None:
@@ -138,6 +141,7 @@ class Renewer:
                 replies = self._together(commands)
             return replies
         except (RedisError, OSError) as error:
+            note_error(CONNECTION, error)
             raise QueueUnavailable(str(error) or type(error).__name__) from None
 
     def _together(self, commands: list[tuple[Any, ...]]) -> list[Any]:
@@ -145,6 +149,7 @@ class Renewer:
             for command in commands:
                 pipeline.execute_command(*command)
             replies: list[Any] = pipeline.execute(raise_on_error=False)
+        note_answer(CONNECTION, replies)
         return replies
 
     def lengths(self, names: list[str]) -> list[int]:
@@ -154,11 +159,13 @@ class Renewer:
                 for name in names:
                     pipeline.llen(name)
                 replies = pipeline.execute(raise_on_error=False)
+            note_answer(CONNECTION, replies)
             for reply in replies:
                 if isinstance(reply, RedisError) and not isinstance(reply, ResponseError):
                     raise reply
             return [0 if isinstance(reply, ResponseError) else int(reply) for reply in replies]
         except (RedisError, OSError) as error:
+            note_error(CONNECTION, error)
             raise QueueUnavailable(str(error) or type(error).__name__) from None
 
     def close(self) -> None:

@@ -65,6 +65,7 @@ def test_claim_leaves_a_level_out_that_is_not_asked(queue: QueueScripts) -> None
 
     assert reply.payloads == [task("normal")]
     assert reply.states == ["skipped", "empty"]
+    assert reply.passed == [-1, 0]
     assert queue.waiting(PRIORITY) == [task("urgent")]
 
 
@@ -417,6 +418,7 @@ def test_aging_and_limits_work_together(queue: QueueScripts) -> None:
 
     assert [json.loads(payload)["task_id"] for payload in reply.payloads] == ["b", "urgent"]
     assert reply.states == ["empty", "passed"]
+    assert reply.passed == [0, 30]
     assert len(queue.waiting()) == 30
 
 
@@ -461,6 +463,7 @@ def test_a_type_at_its_limit_keeps_its_place(queue: QueueScripts) -> None:
     assert reply.payloads == [task("b1"), task("a1", task_type="alert")]
     assert queue.waiting() == [task("b3"), task("b2")]
     assert reply.states[1] == "passed"
+    assert reply.passed == [0, 2]
 
 
 def test_a_type_without_room_lets_every_other_pass(queue: QueueScripts) -> None:
@@ -510,10 +513,13 @@ def test_the_cursor_starts_over_at_the_end_of_the_list(queue: QueueScripts) -> N
     queue.client.lpush(NORMAL, *(task(f"t{index}") for index in range(150)))
     limits = {"types": {"backtest": 0}, "users": {}}
 
-    cursors = [0]
+    cursors, passed = [0], []
     for _ in range(4):
-        cursors.append(queue.claim(levels=(Level(NORMAL, cursor=cursors[-1]),), limits=limits).cursors[0])
+        reply = queue.claim(levels=(Level(NORMAL, cursor=cursors[-1]),), limits=limits)
+        cursors.append(reply.cursors[0])
+        passed.append(reply.passed[0])
 
+    assert passed == [100, 70, 100, 70]
     assert cursors == [0, 100, 0, 100, 0]
 
 

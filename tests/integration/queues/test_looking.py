@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis.asyncio
 
 from aworker.config import Config
 from aworker.queues.hand.dead_letters import STEP, DeadLetters
-from aworker.queues.hand.look import CUT_BYTES, look_at_dead, look_at_delayed, look_at_waiting
+from aworker.queues.hand.look import CUT_BYTES, ask, look_at_dead, look_at_delayed, look_at_waiting, look_command
+from aworker.queues.scripts import LOOK
 from tests.kit.pages import bury
 from tests.kit.queue_scripts import NORMAL, QueueScripts, task
 
@@ -76,3 +79,33 @@ async def test_a_dead_letter_is_found_however_deep_it_lies(queue: QueueScripts, 
         assert await letters.get("nobody") is None
         assert await letters.get("99-99") is None
         assert await letters.get("") is None
+
+
+async def test_the_oldest_of_a_list_is_found_wherever_it_stands(queue: QueueScripts, redis_url: str) -> None:
+    async def created() -> list[bytes]:
+        async with redis.asyncio.Redis.from_url(redis_url) as client:
+            (reply,) = await ask(client, [look_command(NORMAL, "created", 0, 2)], LOOK)
+        assert reply[0] == queue.client.llen(NORMAL)
+        return sorted(reply[1:])
+
+    assert await created() == []
+    queue.client.rpush(NORMAL, task("one", "2026-01-01T00:00:00Z"))
+    assert await created() == [b"2026-01-01T00:00:00Z"]
+    queue.client.rpush(NORMAL, b"no task", b"[]", task("two", "2026-01-02T00:00:00+02:00"))
+    assert await created() == [b"2026-01-01T00:00:00Z", b"2026-01-02T00:00:00+02:00"]
+
+    queue.client.delete(NORMAL)
+    queue.client.rpush(NORMAL, *(task(f"t{index}", f"2026-01-01T00:00:0{index}Z") for index in range(6)))
+    assert await created() == [f"2026-01-01T00:00:0{index}Z".encode() for index in (0, 1, 4, 5)]
+
+    queue.client.delete(NORMAL)
+    queue.client.rpush(NORMAL, task("large", "2026-01-03T00:00:00Z", args={"prompt": '"created_at": "x"' * 9_000}))
+    queue.client.rpush(NORMAL, task("odd", created_at=7), task("deep", args=_deep(900)))  # type: ignore[arg-type]
+    assert await created() == [b"2026-01-03T00:00:00Z", b"2026-09-21T14:13:20Z"]
+
+
+def _deep(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value

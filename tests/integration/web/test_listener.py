@@ -78,7 +78,7 @@ async def test_a_scrape_says_what_waits_and_what_ended(queue: QueueScripts, redi
     assert found["aworker_queue_length", (("queue", "normal"),)] == 2
     assert found["aworker_queue_length", (("queue", "priority"),)] == 0
     assert found["aworker_queue_oldest_age_seconds", (("queue", "normal"),)] > 1_000
-    assert found["aworker_dead_letters", ()] == 2
+    assert found["aworker_dead_letters_kept", ()] == 2
     ended = {labels: value for (name, labels), value in found.items() if name == "aworker_tasks_total"}
     assert ended[("outcome", "completed"), ("queue", "priority"), ("task_type", "create_strategy")] >= 1
     assert ended[("outcome", "rejected"), ("queue", "priority"), ("task_type", "unknown")] >= 2

@@ -9,6 +9,7 @@ from aworker.config import Config, LiveConfig, TaskConfig
 from aworker.errors import ChildDied, RequestDeclined
 from aworker.execution.context import Context
 from aworker.execution.executor import Executor, Run
+from aworker.execution.pool.parent import KILLS
 from aworker.execution.registry import Handler
 from aworker.execution.retry import Retry
 from aworker.lease import Lease
@@ -166,6 +167,7 @@ async def test_retries_back_off_until_they_are_used_up() -> None:
     third = await ended(run_of(boom, delivery=3), retries=2)
 
     assert isinstance(first, Retried)
+    assert first.why == "handler_raised"
     assert 0.5 <= first.delay_s <= 1.0
     assert isinstance(third, Failed)
 
@@ -195,6 +197,28 @@ async def test_a_result_given_in_spite_of_a_timeout_does_not_count() -> None:
 
     assert isinstance(outcome, Failed)
     assert outcome.error_type == "HandlerTimedOut"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [
+        (Failed("too long", "HandlerTimedOut", dead_letter="handler_timed_out"), "timed_out"),
+        (Failed("cancelled on request", "TaskCancelled"), "cancelled"),
+        (Returned("released: its worker drains", counted=False), "released"),
+        (Lost(), "lease_lost"),
+        (None, "cancelled"),
+    ],
+)
+async def test_who_stopped_a_task_is_one_of_the_words_that_kills_are_counted_by(
+    outcome: Outcome | None, word: str
+) -> None:
+    async def work(args: dict[str, Any], context: Context) -> Any: ...
+
+    run = run_of(work)
+    run.stopped_with = outcome
+
+    assert run.stopped_by() == word
+    assert word in KILLS
 
 
 async def test_a_result_that_came_in_spite_of_a_drain_is_kept() -> None:
