@@ -12,15 +12,18 @@ import redis
 
 from tests.kit.servers import Server
 
+LEFT_OUT = {
+    "/browser/": "tests of the page in a browser: there is no chromium (apt-get install chromium)",
+    "/promtool/": "tests of metrics, alert rules and dashboard: there is no promtool (apt-get install prometheus)",
+}
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line what was left out for want of a browser."""
+    """Say in one line each what was left out for want of a program."""
     skipped = terminalreporter.stats.get("skipped", [])
-    count = sum("/browser/" in report.nodeid for report in skipped)
-    if count:
-        terminalreporter.write_line(
-            f"Left out: {count} tests of the page in a browser: there is no chromium (apt-get install chromium)"
-        )
+    for folder, what in LEFT_OUT.items():
+        if count := sum(folder in report.nodeid for report in skipped):
+            terminalreporter.write_line(f"Left out: {count} {what}")
 
 
 @pytest.fixture(scope="session")
