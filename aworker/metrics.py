@@ -42,14 +42,6 @@ class Histogram:
         self.counts[bisect_left(BUCKETS_S, duration_s)] += 1
         self.sum_s += duration_s
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Return each upper bound as text, and how many durations were at most as long."""
-        total, rows = 0, []
-        for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), self.counts, strict=True):
-            total += count
-            rows.append((bound, float(total)))
-        return rows
-
 
 class Tally:
     """Tasks of this process, by type and level."""

@@ -9,7 +9,8 @@ label is one of a bounded set, whatever tasks are called; a counter never falls 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 from itertools import product
 from typing import Any
@@ -18,7 +19,6 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
-    HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
 )
@@ -29,9 +29,10 @@ from redis.exceptions import RedisError
 from aworker.config import Config
 from aworker.errors import AworkerError
 from aworker.execution.pool.parent import PoolStats
-from aworker.metrics import Histogram, Tally, Totals, totals
+from aworker.metrics import Tally, Totals, totals
 from aworker.queues.queue import Queue
 from aworker.web.health import reasons_against
+from aworker.web.histograms import render
 from aworker.web.lists import Lists, look
 from aworker.worker.state import WorkerState
 
@@ -84,8 +85,6 @@ class WorkerCollector(Collector):
         yield _counters("aworker_tasks", "Deliveries that ended.", ("task_type", "queue", "outcome"), ended)
         text = "Deliveries that will be followed by another, by what made it necessary."
         yield _counters("aworker_task_retries", text, ("task_type", "reason"), dict(tally.retried))
-        yield _histograms("aworker_task_wait_seconds", "From created_at to the handler's start.", tally.wait_s)
-        yield _histograms("aworker_task_run_seconds", "From the handler's start to its end.", tally.run_s)
         yield _gauges("aworker_tasks_running", "Tasks that run.", ("task_type", "queue"), state.running)
         reasons = self._totals.dead_letters
         yield _counters("aworker_dead_letters", "Dead letters made by this worker.", ("reason",), reasons)
@@ -131,12 +130,9 @@ class WorkerCollector(Collector):
         state = self._state
         yield _gauge("aworker_ready", "Whether the worker can consume.", float(not reasons_against(state)))
         yield _gauge("aworker_draining", "Whether the worker takes nothing more.", float(state.is_draining))
-        lag = HistogramMetricFamily("aworker_event_loop_lag_seconds", "How late the event loop turned.")
-        _add(lag, (), self._totals.loop_lag)
-        yield lag
         reloads = {"applied": state.reloads, "refused": state.failed_reloads}
         yield _counters("aworker_config_reloads", "Reloads of the configuration.", ("result",), reloads)
-        build = {"version": version("aworker"), "python_version": platform.python_version()}
+        build = {"version": _version(), "python_version": platform.python_version()}
         yield InfoMetricFamily("aworker_build", "What runs here.", value=build)
         text = "The configuration in force: workers that are configured alike share its hash."
         yield InfoMetricFamily("aworker_config", text, value={"hash": state.config_hash})
@@ -158,6 +154,16 @@ def _of_pool(pool: PoolStats) -> Iterator[Metric]:
     yield _counters("aworker_children_ended", text, ("cause",), ends)
 
 
+def _histograms(tally: Tally, counted: Totals) -> Iterator[str]:
+    labels = ("task_type", "queue")
+    text = "From created_at to the handler's start."
+    yield from render("aworker_task_wait_seconds", text, labels, tally.wait_s)
+    text = "From the handler's start to its end."
+    yield from render("aworker_task_run_seconds", text, labels, tally.run_s)
+    text = "How late the event loop turned."
+    yield from render("aworker_event_loop_lag_seconds", text, (), {(): counted.loop_lag})
+
+
 def exposition(state: WorkerState, tally: Tally, lists: Lists | None, accept: str) -> tuple[bytes, str]:
     """Return a scrape's body and its content type, as text or as OpenMetrics."""
     registry = CollectorRegistry()
@@ -165,7 +171,8 @@ def exposition(state: WorkerState, tally: Tally, lists: Lists | None, accept: st
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    rest = encode(registry)
+    return "".join(_histograms(tally, totals)).encode() + rest, content_type
 
 
 async def scrape(
@@ -179,6 +186,11 @@ async def scrape(
         except (AworkerError, RedisError, OSError):
             lists = None  # aworker_redis_up says so
     return exposition(state, tally, lists, accept)
+
+
+@cache
+def _version() -> str:
+    return version("aworker")
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -205,15 +217,3 @@ def _counters(name: str, text: str, labels: tuple[str, ...], values: Mapping[Any
 
 def _texts(key: str | tuple[str, ...]) -> tuple[str, ...]:
     return (key,) if isinstance(key, str) else key
-
-
-def _histograms(name: str, text: str, table: dict[tuple[str, str], Histogram]) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(name, text, labels=("task_type", "queue"))
-    for labels, histogram in table.items():
-        _add(family, labels, histogram)
-    return family
-
-
-def _add(family: HistogramMetricFamily, labels: Iterable[str], histogram: Histogram) -> None:
-    buckets: list[Any] = histogram.cumulative()
-    family.add_metric(tuple(labels), buckets, sum_value=histogram.sum_s)
