@@ -18,7 +18,7 @@ from aworker.trading.backtest.performance import finite
 from aworker.trading.bars.store import Bars, BarStore
 from aworker.trading.rules import Program, RuleError, compile_program
 from aworker.trading.rules.evaluate import evaluate
-from aworker.trading.strategies.strategy import Rules
+from aworker.trading.strategies.strategy import Rules, limit_rules
 
 if TYPE_CHECKING:
     from aworker.execution.context import Context
@@ -63,12 +63,13 @@ class Latest:
 
 
 def compiled(rules: Rules, *, exit: bool = False, rank: bool = False) -> Program:
-    """Compile a strategy's entry rule, and the others that are looked at.
+    """Compile a strategy's entry rule, and the others that are looked at; ``exit`` takes the limits' rules along.
 
     Raises RequestDeclined with the rule's own error when they do not compile.
     """
     try:
-        return compile_program(rules.entry, rules.exit if exit else None, rules.rank if rank else None)
+        levels = limit_rules(rules.risk) if exit else {}
+        return compile_program(rules.entry, rules.exit if exit else None, rules.rank if rank else None, levels)
     except RuleError as error:
         raise RequestDeclined(f"strategy must have rules that compile, was: {error}; correct it") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from aworker.trading.backtest.simulation import REASONS, Simulation, simulate
 from aworker.trading.bars.store import COLUMNS, Bars
 from aworker.trading.rules import compile_program
 from aworker.trading.rules.evaluate import evaluate
-from aworker.trading.strategies.strategy import Risk
+from aworker.trading.strategies.strategy import Risk, limit_rules
 from tests.kit.market import DAY_S, START_S, context, random_bars, store_of
 
 RULES: list[tuple[str, str | None]] = [
@@ -27,6 +27,16 @@ RULES: list[tuple[str, str | None]] = [
     ("rsi(close, 5) < 40", "rsi(close, 5) > 60"),
     ("crosses_above(ema(close, 3), ema(close, 8))", None),
     ("close > lag(highest(high, 10), 1)", "close < lag(lowest(low, 5), 1)"),
+]
+
+
+RISKS = [
+    Risk(),
+    Risk(stop_loss=0.03, take_profit=0.1, trailing_stop=0.05),
+    Risk(stop_loss="2 * atr(5)", take_profit="2R", break_even="1R"),
+    Risk(trailing_stop="3 * atr(5)", take_profit="4 * atr(5)", max_bars=10),
+    Risk(stop_price="lowest(low, 5)", target_price="bollinger_upper(close, 8, 2)"),
+    Risk(stop_loss="1.5", trailing_stop=0.04, break_even=0.02, stop_price="sma(close, 5) - atr(5)"),
 ]
 
 
@@ -41,22 +51,62 @@ class Market:
     reentry: str
     commission: float
     slippage: float
+    levels: dict[str, NDArray[np.float64]]
 
-    def run(self, bars: Bars | None = None, count: int | None = None) -> Simulation:
+    def run(self, count: int | None = None) -> Simulation:
         exits = None if self.exit is None else self.exit[:count]
         return simulate(
-            (bars or self.bars)[:count],
+            self.bars[:count],
             self.entry[:count],
             exits,
             self.risk,
             self.reentry,
             self.commission,
             self.slippage,
+            {name: level[:count] for name, level in self.levels.items()},
         )
 
 
 fractions = st.sampled_from([None, 0.01, 0.03, 0.1])
 costs = st.sampled_from([0.0, 0.001, 0.02])
+
+
+@st.composite
+def limits(draw: st.DrawFn, bars: Bars, random: np.random.Generator) -> tuple[Risk, dict[str, NDArray[np.float64]]]:
+    """Draw limits as fractions, as distances and as prices that change from bar to bar, some of them undefined."""
+    levels: dict[str, NDArray[np.float64]] = {}
+    holes = draw(st.sampled_from([0.0, 0.3]))
+
+    def level(name: str, values: NDArray[np.float64]) -> str:
+        levels[name] = np.where(random.random(len(bars)) < holes, math.nan, values)
+        return "of a rule"
+
+    def distance(name: str) -> float | str | None:
+        kind = draw(st.sampled_from(["none", "fraction", "rule"]))
+        if kind == "rule":
+            return level(name, bars.close * draw(st.sampled_from([0.01, 0.05])) * random.uniform(0.2, 2.0, len(bars)))
+        return draw(fractions) if kind == "fraction" else None
+
+    is_plain = draw(st.booleans())
+    stop = draw(fractions) if is_plain else distance("stop_loss")
+    target: float | str | None = draw(fractions) if is_plain else distance("take_profit")
+    even: float | str | None = None if is_plain else distance("break_even")
+    trail = draw(fractions) if is_plain else distance("trailing_stop")
+    price = None
+    if not is_plain and draw(st.booleans()):
+        price = level("stop_price", bars.close * random.uniform(0.9, 1.01, len(bars)))
+    if price or stop or trail:
+        target = draw(st.sampled_from([target, target, "1.5R"]))
+        even = draw(st.sampled_from([even, even, "0.5R"]))
+        if not isinstance(target, float | None) and target.endswith("R"):
+            levels.pop("take_profit", None)
+        if not isinstance(even, float | None) and even.endswith("R"):
+            levels.pop("break_even", None)
+    at = None
+    if not is_plain and draw(st.booleans()):
+        at = level("target_price", bars.close * random.uniform(0.99, 1.1, len(bars)))
+    held = draw(st.sampled_from([None, 1, 2, 10]))
+    return Risk(stop, target, trail, even, price, at, held), levels
 
 
 @st.composite
@@ -69,16 +119,13 @@ def markets(draw: st.DrawFn) -> Market:
     columns: dict[str, Any] = {name: getattr(bars, name).copy() for name in COLUMNS}
     for name in ("open", "high", "low", "close"):
         columns[name][random.random(count) < holes / 4] = draw(st.sampled_from([math.nan, math.inf, 0.0, -1.0]))
+    risk, levels = draw(limits(bars, random))
     return Market(
         bars=Bars("TEST", "1d", **columns),
         entry=random.random(count) < share,
         exit=draw(st.sampled_from([None, random.random(count) < 0.05, random.random(count) < 0.4])),
-        risk=Risk(
-            stop_loss=draw(fractions),
-            take_profit=draw(fractions),
-            trailing_stop=draw(fractions),
-            max_bars=draw(st.sampled_from([None, 1, 2, 10])),
-        ),
+        risk=risk,
+        levels=levels,
         reentry=draw(st.sampled_from(["cycle", "edge", "level"])),
         commission=draw(costs),
         slippage=draw(costs),
@@ -96,11 +143,67 @@ class Trader:
 
     market: Market
 
+    def knows(self, bar: int) -> bool:
+        """Whether all limits are defined at a close."""
+        levels = {name: float(level[bar]) for name, level in self.market.levels.items()}
+        return all(value > 0 or (name.endswith("price") and not math.isnan(value)) for name, value in levels.items())
+
+    def distances(self, signal: int, paid: float) -> dict[str, float]:
+        """What is fixed at the entry: stop, target and the gain for break even, as distances."""
+        risk, levels = self.market.risk, self.market.levels
+        found: dict[str, float] = {}
+
+        def fixed(name: str, value: float | str | None) -> None:
+            if name in levels:
+                found[name] = float(levels[name][signal])
+            elif isinstance(value, str):
+                found[name] = float(value.removesuffix("R")) * found["risked"]
+            elif value is not None:
+                found[name] = paid * value
+
+        fixed("stop_loss", risk.stop_loss)
+        stops = [paid - found["stop_loss"]] if "stop_loss" in found else [0.0]
+        if "trailing_stop" in levels:
+            stops.append(paid - float(levels["trailing_stop"][signal]))
+            found["trail"] = stops[-1]
+        elif isinstance(risk.trailing_stop, float):
+            stops.append(paid * (1 - risk.trailing_stop))
+        if "stop_price" in levels:
+            stops.append(float(levels["stop_price"][signal]))
+        found["risked"] = paid - max(stops)
+        fixed("take_profit", risk.take_profit)
+        fixed("break_even", risk.break_even)
+        return found
+
+    def limits(
+        self, last: int, paid: float, peak: float, standing: dict[str, float]
+    ) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+        """Every stop and every target of a bar, from what was known at the close before."""
+        risk, levels = self.market.risk, self.market.levels
+        stops = [("stop_loss", paid - standing["stop_loss"] if "stop_loss" in standing else 0.0)]
+        if "break_even" in standing and peak >= paid + standing["break_even"]:
+            stops.append(("break_even", paid))
+        if "trailing_stop" in levels:
+            distance = float(levels["trailing_stop"][last])
+            if not math.isnan(distance):
+                standing["trail"] = max(standing["trail"], peak - distance)
+            stops.append(("trailing_stop", standing["trail"]))
+        elif isinstance(risk.trailing_stop, float):
+            stops.append(("trailing_stop", peak * (1 - risk.trailing_stop)))
+        if "stop_price" in levels and not math.isnan(levels["stop_price"][last]):
+            stops.append(("stop_price", float(levels["stop_price"][last])))
+        targets = [("take_profit", paid + standing["take_profit"] if "take_profit" in standing else math.inf)]
+        if "target_price" in levels and not math.isnan(levels["target_price"][last]):
+            targets.append(("target_price", float(levels["target_price"][last])))
+        return stops, targets
+
     def walk(self) -> tuple[list[tuple[int, int, float, float, str]], list[float]]:
         market, risk = self.market, self.market.risk
         bars, usable = market.bars, tradable(market.bars)
         cash, shares, price = 1.0, 0.0, math.nan
         entered, paid, peak, lived = -1, 0.0, 0.0, 0
+        standing: dict[str, float] = {}
+        last = -1
         order: str | None = None
         waits, seen_entry = "nothing", True
         trades: list[tuple[int, int, float, float, str]] = []
@@ -124,26 +227,26 @@ class Trader:
                 paid = open_ * (1 + market.slippage)
                 shares, cash = cash / (paid * (1 + market.commission)), 0.0
                 entered, peak, lived = bar, paid, 0
+                standing = self.distances(last, paid)
             elif order is not None:
                 sell(bar, open_, order)
             order = None
             if shares:
-                stop = max(
-                    paid * (1 - risk.stop_loss) if risk.stop_loss is not None else 0.0,
-                    peak * (1 - risk.trailing_stop) if risk.trailing_stop is not None else 0.0,
-                )
-                is_trail = risk.trailing_stop is not None and (
-                    risk.stop_loss is None or peak * (1 - risk.trailing_stop) > paid * (1 - risk.stop_loss)
-                )
+                stops, targets = self.limits(last, paid, peak, standing)
+                reason, stop = max(stops, key=lambda each: each[1])
+                aim, target = min(targets, key=lambda each: each[1])
                 if low <= stop:
-                    sell(bar, min(stop, open_), "trailing_stop" if is_trail else "stop_loss")
-                elif risk.take_profit is not None and high >= paid * (1 + risk.take_profit):
-                    sell(bar, paid * (1 + risk.take_profit), "take_profit")
+                    sell(bar, min(stop, open_), reason)
+                elif high >= target:
+                    sell(bar, target if aim == "take_profit" else max(target, open_), aim)
                 else:
                     peak = max(peak, high)
                     lived += 1
-            price = close
-            wants_in, wants_out = bool(market.entry[bar]), market.exit is not None and bool(market.exit[bar])
+            price, last = close, bar
+            wants_in, wants_out = (
+                bool(market.entry[bar]) and self.knows(bar),
+                market.exit is not None and bool(market.exit[bar]),
+            )
             if shares:
                 if wants_out:
                     order = "signal"
@@ -193,18 +296,24 @@ def test_cutting_off_the_future_changes_no_past_trade(market: Market, count: int
     np.testing.assert_array_equal(cut.equity, whole.equity[:count])
 
 
-@given(st.integers(0, 10_000), st.sampled_from(RULES), st.integers(0, 200), markets())
-@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(RULES),
+    st.sampled_from(RISKS),
+    st.integers(0, 200),
+    st.sampled_from(["cycle", "edge", "level"]),
+)
+@settings(max_examples=100, deadline=None)
 def test_rules_and_engine_together_do_not_look_ahead(
-    seed: int, rules: tuple[str, str | None], count: int, market: Market
+    seed: int, rules: tuple[str, str | None], risk: Risk, count: int, reentry: str
 ) -> None:
     bars = random_bars(seed, 200)
-    program = compile_program(*rules)
+    program = compile_program(*rules, levels=limit_rules(risk))
 
     def run(part: Bars) -> Simulation:
         signals = evaluate(program, part)
         exits = None if program.exit is None else signals.exit
-        return simulate(part, signals.entry, exits, market.risk, market.reentry, market.commission)
+        return simulate(part, signals.entry, exits, risk, reentry, 0.001, levels=signals.levels)
 
     whole, cut = run(bars), run(bars[:count])
 
@@ -217,8 +326,9 @@ def test_rules_and_engine_together_do_not_look_ahead(
 @settings(max_examples=100, deadline=None)
 def test_doubling_prices_changes_no_return(market: Market) -> None:
     doubled = Bars("TEST", "1d", market.bars.timestamp, *(2 * getattr(market.bars, name) for name in COLUMNS[1:]))
+    dearer = replace(market, bars=doubled, levels={name: 2 * level for name, level in market.levels.items()})
 
-    plain, twice = market.run(), market.run(doubled)
+    plain, twice = market.run(), dearer.run()
 
     np.testing.assert_array_equal(plain.entry_bar, twice.entry_bar)
     np.testing.assert_array_equal(plain.exit_bar, twice.exit_bar)
@@ -238,10 +348,10 @@ def test_no_fill_is_better_than_its_bar_allows_and_none_is_on_a_hole(market: Mar
     assert (made.entry_price == bars.open[made.entry_bar] * (1 + market.slippage)).all()
     for bar, price, code in zip(made.exit_bar, made.exit_price, made.reason, strict=True):
         reason = REASONS[code]
-        if reason in ("stop_loss", "trailing_stop"):
+        if reason in ("stop_loss", "trailing_stop", "break_even", "stop_price"):
             assert price <= bars.open[bar] * (1 - market.slippage) or price <= bars.high[bar]
             assert price <= bars.high[bar]
-        elif reason == "take_profit":
+        elif reason in ("take_profit", "target_price"):
             assert price <= bars.high[bar]
         elif reason != "open":
             assert price == bars.open[bar] * (1 - market.slippage)

@@ -120,9 +120,10 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
         signals = evaluate(program, bars)
         exits = None if program.exit is None else signals.exit[first:]
         entries = signals.entry[first:]
+        levels = {name: level[first:] for name, level in signals.levels.items()}
         # Prices that overflow are declined by the portfolio, by name.
         with np.errstate(over="ignore", invalid="ignore"):
-            made = simulate(window, entries, exits, rules.risk, rules.reentry, asked.commission, asked.slippage)
+            made = simulate(window, entries, exits, rules.risk, rules.reentry, asked.commission, asked.slippage, levels)
             portfolio.add(window, made)
         facts.append(facts_of(window, made))
     return {"without": without, "facts": facts, "portfolio": portfolio.packed(INSTANCE_LIMIT)}

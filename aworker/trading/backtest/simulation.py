@@ -22,11 +22,14 @@ tenth of one here.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aworker.trading.backtest.limits import MAX_BARS, OPEN, REASONS, SIGNAL, Limits
 from aworker.trading.bars.store import Bars
 from aworker.trading.strategies.strategy import Risk
 
@@ -34,11 +37,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
-REASONS = ("signal", "stop_loss", "trailing_stop", "take_profit", "max_bars", "open")
-"""Why a trade ended; ``open`` is one that has not."""
-_SIGNAL, _STOP, _TRAIL, _TARGET, _MAX_BARS, OPEN = range(6)
-
-_FIRST_SEARCH = 64
+__all__ = ["OPEN", "REASONS", "Simulation", "simulate"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,16 +75,17 @@ def simulate(
     reentry: str = "cycle",
     commission: float = 0.0,
     slippage: float = 0.0,
+    levels: Mapping[str, Floats] = MappingProxyType({}),
 ) -> Simulation:
     """Trade one symbol on its signals, bool[n] each at the close of a bar.
 
     ``exit`` None means that there is no exit rule; then ``cycle``, which waits for an exit signal after a stop, waits
-    for a new entry signal like ``edge``.
+    for a new entry signal like ``edge``. ``levels`` are what the rules of ``risk`` say at each close.
     """
     prices = (bars.open, bars.high, bars.low, bars.close)
     # NaN fails both comparisons.
     if not len(bars) or all(price.min() > 0 and price.max() < np.inf for price in prices):
-        return _simulate(bars, entry, exit, risk, reentry, commission, slippage)
+        return _simulate(bars, entry, exit, risk, reentry, commission, slippage, levels)
     tradable = np.logical_and.reduce([(price > 0) & (price < np.inf) for price in prices])
     places = np.flatnonzero(tradable)
     kept = Bars(
@@ -93,7 +93,8 @@ def simulate(
         bars.low[places], bars.close[places], bars.volume[places],
     )  # fmt: skip
     exits = None if exit is None else exit[places]
-    short = _simulate(kept, entry[places], exits, risk, reentry, commission, slippage)
+    known_levels = {name: level[places] for name, level in levels.items()}
+    short = _simulate(kept, entry[places], exits, risk, reentry, commission, slippage, known_levels)
     # A bar that does not exist for trading leaves equity and position as they were.
     latest = np.cumsum(tradable) - 1
     known = latest >= 0
@@ -121,10 +122,15 @@ def _simulate(
     reentry: str,
     commission: float,
     slippage: float,
+    levels: Mapping[str, Floats],
 ) -> Simulation:
     # Jumps from event to event: the lists hold the bars at which something can happen.
     count = len(bars)
-    open_, high, low, close = bars.open, bars.high, bars.low, bars.close
+    open_, close = bars.open, bars.close
+    limits = Limits(bars, risk, levels)
+    known = limits.known()
+    if known is not None:
+        entry = entry & known
     may_enter = entry if exit is None else entry & ~exit
     exits = [] if exit is None else np.flatnonzero(exit).tolist()
     entries = np.flatnonzero(may_enter).tolist()
@@ -136,8 +142,6 @@ def _simulate(
         rises[1:] &= ~entry[:-1]
         new_entries = np.flatnonzero(rises).tolist()
     worse, better = 1.0 - slippage, 1.0 + slippage
-    keep = None if risk.trailing_stop is None else 1.0 - risk.trailing_stop
-    has_limits = keep is not None or risk.stop_loss is not None or risk.take_profit is not None
 
     trades: list[tuple[int, int, float, float, int]] = []
     candidates, now = entries, 0
@@ -148,16 +152,14 @@ def _simulate(
         start = candidates[place] + 1
         paid = open_.item(start) * better
         place = bisect_left(exits, start)
-        end, reason = (exits[place] + 1, _SIGNAL) if place < len(exits) else (count, OPEN)
+        end, reason = (exits[place] + 1, SIGNAL) if place < len(exits) else (count, OPEN)
         if risk.max_bars is not None and start + risk.max_bars < end:
-            end, reason = start + risk.max_bars, _MAX_BARS
+            end, reason = start + risk.max_bars, MAX_BARS
         if end >= count:
             end, reason = count, OPEN
         got = close.item(-1) if reason == OPEN else open_.item(end) * worse
-        if has_limits:
-            floor = paid * (1.0 - risk.stop_loss) if risk.stop_loss is not None else 0.0
-            target = paid * (1.0 + risk.take_profit) if risk.take_profit is not None else np.inf
-            hit = _first_hit(open_, high, low, start, end, floor, target, keep, paid)
+        if limits.is_there:
+            hit = limits.first_hit(start, end, paid)
             if hit is not None:
                 end, price, reason = hit
                 got = price * worse
@@ -166,9 +168,9 @@ def _simulate(
             break
         now = end
         candidates = entries
-        if reason != _SIGNAL and reentry == "edge":
+        if reason != SIGNAL and reentry == "edge":
             candidates = new_entries
-        elif reason != _SIGNAL and reentry == "cycle":
+        elif reason != SIGNAL and reentry == "cycle":
             place = bisect_left(exits, end)
             if place == len(exits):
                 break
@@ -203,39 +205,3 @@ def _simulate(
         equity=equity,
         held=held,
     )
-
-
-def _first_hit(
-    open_: Floats,
-    high: Floats,
-    low: Floats,
-    start: int,
-    end: int,
-    floor: float,
-    target: float,
-    keep: float | None,
-    peak: float,
-) -> tuple[int, float, int] | None:
-    # Blocks that grow: a long search costs its length, a short one does not pay for the rest of the data.
-    width = _FIRST_SEARCH
-    while start < end:
-        stop = min(start + width, end)
-        level: Floats | float = floor
-        if keep is not None:
-            peaks = np.empty(stop - start)
-            peaks[0], peaks[1:] = peak, high[start : stop - 1]
-            np.maximum.accumulate(peaks, out=peaks)
-            peak = max(peaks.item(-1), high.item(stop - 1))
-            level = np.maximum(peaks * keep, floor)
-        hits = low[start:stop] <= level
-        if target != np.inf:
-            hits |= high[start:stop] >= target
-        first = int(hits.argmax())
-        if hits[first]:
-            bar = start + first
-            limit = level.item(first) if isinstance(level, np.ndarray) else level
-            if low.item(bar) > limit:
-                return bar, target, _TARGET
-            return bar, min(limit, open_.item(bar)), _TRAIL if limit > floor else _STOP
-        start, width = stop, width * 4
-    return None

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -61,6 +61,8 @@ class Signals:
     """Shape (n,); all False without an exit rule."""
     rank: Numbers
     """Shape (n,); NaN where undefined, everywhere without a rank rule."""
+    levels: dict[str, Numbers] = field(default_factory=dict)
+    """The program's further numbers, each of shape (n,)."""
 
 
 _Parts = tuple[Numbers, ...]
@@ -102,6 +104,7 @@ def evaluate(program: Program, bars: Bars) -> Signals:
         entry=_signal(values[entry], count),
         exit=np.zeros(count, np.bool_) if exit is None else _signal(values[exit], count),
         rank=np.full(count, np.nan) if rank is None else np.array(np.broadcast_to(values[rank], count)),
+        levels={name: np.array(np.broadcast_to(values[place], count)) for name, place in program.levels},
     )
 
 
@@ -110,7 +113,7 @@ def _uses(program: Program) -> list[int]:
     for step in program.steps:
         for place in step.inputs:
             uses[place] += 1
-    for result in program.results:
+    for result in (*program.results, *(place for _, place in program.levels)):
         if result is not None:
             uses[result] += 1
     return uses

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from aworker.trading.rules.parser import Kind, parse
 from aworker.trading.rules.steps import Step, Steps
@@ -37,6 +39,8 @@ class Program:
     steps: tuple[Step, ...] = field(repr=False)
     results: tuple[int, int | None, int | None] = field(repr=False)
     """Places of the steps whose values entry, exit and rank are."""
+    levels: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+    """Names and places of further numbers: what the rules of a strategy's limits say."""
 
 
 def parse_rule(text: str, kind: Kind) -> Rule:
@@ -49,8 +53,10 @@ def parse_rule(text: str, kind: Kind) -> Rule:
     return Rule(text, kind, steps[place].look_back)
 
 
-def compile_program(entry: str, exit: str | None = None, rank: str | None = None) -> Program:
-    """Parse a strategy's rules into one program.
+def compile_program(
+    entry: str, exit: str | None = None, rank: str | None = None, levels: Mapping[str, str] = MappingProxyType({})
+) -> Program:
+    """Parse a strategy's rules into one program; ``levels`` are further numbers by name.
 
     Raises RuleError for the first rule that is none; its ``text`` tells which.
     """
@@ -58,8 +64,9 @@ def compile_program(entry: str, exit: str | None = None, rank: str | None = None
     entry_place = parse(entry, "condition", steps)
     exit_place = None if exit is None else parse(exit, "condition", steps)
     rank_place = None if rank is None else parse(rank, "score", steps)
+    level_places = tuple((name, parse(text, "score", steps)) for name, text in levels.items())
     results = (entry_place, exit_place, rank_place)
-    last = [steps[place] for place in results if place is not None]
+    last = [steps[place] for place in (*results, *(place for _, place in level_places)) if place is not None]
     histories = [step.history for step in last]
     return Program(
         entry=Rule(entry, "condition", steps[entry_place].look_back),
@@ -69,4 +76,5 @@ def compile_program(entry: str, exit: str | None = None, rank: str | None = None
         tail_bars=None if None in histories else 1 + max(each for each in histories if each is not None),
         steps=steps.freeze(),
         results=results,
+        levels=level_places,
     )

@@ -49,7 +49,9 @@ In "strategy", the fields entry and exit are conditions, rank is a number, all i
 {chr(10).join(f"  {signature}" for signature in INDICATORS.values())}
 - numbers, + - * /, the comparisons < <= > >=, and, or, not, parentheses. Percentages are in percent: 5 is 5%.
 Write every window as a number, also where it is the usual one.
-Only long trades exist. stop_loss, take_profit and trailing_stop are fractions: 0.05 is 5%. Symbols: null is all.
+Only long trades exist. stop_loss, take_profit, trailing_stop and break_even are fractions (0.05 is 5%) or, as text, a
+distance in price: "2" is 2 dollars, "2 * atr(14)" two ATRs, "2R" (of the target and break_even) twice what the stop
+risks. stop_price and target_price are texts that give a price: "lowest(low, 10)". Symbols: null is all.
 Leave out what the words do not ask for. Say in "assumptions" whatever you decided that the words leave open, and what
 became of each number that does not stand in the rules as it was written ("2 weeks: 10 bars").
 Never drop a part of what the words ask for: when the language cannot say it, "strategy" is null and "cannot" says what.

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from aworker.errors import RequestDeclined
-from aworker.trading.rules import RuleError, compile_program, parse_rule
+from aworker.trading.rules import SERIES, RuleError, compile_program, parse_rule
 
 MAX_NAME_CHARACTERS = 120
 MAX_DESCRIPTION_CHARACTERS = 2_000
@@ -41,6 +41,9 @@ _SYMBOL = re.compile(r"[A-Z0-9^][A-Z0-9.^=_-]{0,31}")
 
 _Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 _Positive = Annotated[float, msgspec.Meta(gt=0, le=MAX_TAKE_PROFIT)]
+_Distance = Annotated[str, msgspec.Meta(description="a distance in price, in the rule language: 2 * atr(14)")]
+_Price = Annotated[str, msgspec.Meta(description="a price, in the rule language: lowest(low, 10)")]
+_OF_RISK = re.compile(r"(\d{1,4}(?:\.\d{1,4})?) ?[rR]")
 
 
 class StrategyInvalid(RequestDeclined, ValueError):
@@ -53,14 +56,38 @@ class StrategyInvalid(RequestDeclined, ValueError):
 class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limits that close a trade whatever the rules say; every one may be None (off)."""
 
-    stop_loss: _Fraction | None = None
-    """Fraction of the entry price lost, 0 < x < 1."""
-    take_profit: _Positive | None = None
-    """Fraction of the entry price gained, 0 < x <= MAX_TAKE_PROFIT."""
-    trailing_stop: _Fraction | None = None
-    """Fraction lost from the highest price since entry, 0 < x < 1."""
+    stop_loss: _Fraction | _Distance | None = None
+    """Fraction of the entry price lost, 0 < x < 1, or a rule for the distance under it, taken at the signal."""
+    take_profit: _Positive | _Distance | None = None
+    """Fraction of the entry price gained, 0 < x <= MAX_TAKE_PROFIT, a rule for the distance above it, taken at the
+    signal, or a multiple of what the stop risks: ``2R``."""
+    trailing_stop: _Fraction | _Distance | None = None
+    """Fraction lost from the highest price since entry, 0 < x < 1, or a rule for the distance under it, which is taken
+    at every bar; the stop never falls."""
+    break_even: _Positive | _Distance | None = None
+    """Gain after which the stop stands at the entry price: as ``take_profit``."""
+    stop_price: _Price | None = None
+    """A rule for the price of the stop, as it stood at the close before."""
+    target_price: _Price | None = None
+    """A rule for the price of the target, as it stood at the close before."""
     max_bars: Annotated[int, msgspec.Meta(ge=1, le=MAX_BARS_HELD)] | None = None
     """Bars after which the trade is closed at the next open, >= 1."""
+
+
+LIMITS = ("stop_loss", "take_profit", "trailing_stop", "break_even", "stop_price", "target_price")
+"""The fields of `Risk` that are distances or prices."""
+
+
+def multiple_of_risk(limit: str) -> float | None:
+    """Return 2.0 for ``2R``, None for any other text."""
+    match = _OF_RISK.fullmatch(limit)
+    return None if match is None else float(match[1])
+
+
+def limit_rules(risk: Risk) -> dict[str, str]:
+    """Return the limits that are rules, field -> text, for `compile_program`."""
+    texts = {name: getattr(risk, name) for name in LIMITS}
+    return {name: text for name, text in texts.items() if isinstance(text, str) and multiple_of_risk(text) is None}
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,27 +169,45 @@ def check_rules(rules: Rules) -> Rules:
         exit=None if rules.exit is None else _rule_text("rules.exit", rules.exit, "condition"),
         rank=None if rules.rank is None else _rule_text("rules.rank", rules.rank, "score"),
         symbols=None if rules.symbols is None else check_symbols(rules.symbols, "rules.symbols"),
+        risk=_checked_risk(rules.risk),
     )
     try:
-        compile_program(checked.entry, checked.exit, checked.rank)
+        compile_program(checked.entry, checked.exit, checked.rank, limit_rules(checked.risk))
     except RuleError as error:
         raise StrategyInvalid(f"rules must be a program within its limits, was not; {error.message}") from None
     if rules.timeframe not in TIMEFRAMES:
         raise _invalid("rules.timeframe", f"one of {', '.join(TIMEFRAMES)}", rules.timeframe, "1d is daily bars")
     if rules.reentry not in REENTRIES:
         raise _invalid("rules.reentry", f"one of {', '.join(REENTRIES)}", rules.reentry, "cycle is the default")
-    risk = rules.risk
-    for field, value in (("stop_loss", risk.stop_loss), ("trailing_stop", risk.trailing_stop)):
-        if value is not None and not 0 < value < 1:
-            raise _invalid(f"rules.risk.{field}", "a fraction, 0 < x < 1", value, "0.05 is 5%")
-    if risk.take_profit is not None and not 0 < risk.take_profit <= MAX_TAKE_PROFIT:
-        rule = f"a fraction, 0 < x <= {MAX_TAKE_PROFIT:,}"
-        raise _invalid("rules.risk.take_profit", rule, risk.take_profit, "0.1 is 10%")
+    return checked
+
+
+def _checked_risk(risk: Risk) -> Risk:
+    rules = {name: _rule_text(f"rules.risk.{name}", text, "score") for name, text in limit_rules(risk).items()}
+    for field, text in rules.items():
+        if _is_number(text) and not float(text) > 0:
+            raise _invalid(f"rules.risk.{field}", "above 0", text, "$2 is two of the currency")
+    for field in ("take_profit", "break_even", "stop_loss", "trailing_stop"):
+        value = getattr(risk, field)
+        if isinstance(value, str):
+            if multiple_of_risk(value) is None:
+                continue
+            if field in ("stop_loss", "trailing_stop"):
+                raise _invalid(f"rules.risk.{field}", "a fraction or a distance", value, "R is what it risks itself")
+            if (risk.stop_loss, risk.trailing_stop, risk.stop_price) == (None, None, None):
+                raise _invalid(f"rules.risk.{field}", "a multiple of a stop's risk", value, "give a stop_loss too")
+            rules[field] = f"{multiple_of_risk(value):g}R"
+        elif field in ("stop_loss", "trailing_stop"):
+            if value is not None and not 0 < value < 1:
+                raise _invalid(f"rules.risk.{field}", "a fraction, 0 < x < 1", value, "0.05 is 5%")
+        elif value is not None and not 0 < value <= MAX_TAKE_PROFIT:
+            rule = f"a fraction, 0 < x <= {MAX_TAKE_PROFIT:,}"
+            raise _invalid(f"rules.risk.{field}", rule, value, "0.1 is 10%")
     if risk.max_bars is not None and not 1 <= risk.max_bars <= MAX_BARS_HELD:
         raise _invalid(
             "rules.risk.max_bars", f"1 to {MAX_BARS_HELD:,} bars", risk.max_bars, "leave it out for no limit"
         )
-    return checked
+    return msgspec.structs.replace(risk, **rules)
 
 
 def check_symbols(symbols: tuple[str, ...] | list[str], path: str) -> tuple[str, ...]:
@@ -199,9 +244,9 @@ def source_text(rules: Rules) -> str:
     What has its default is left out; `rules_from_source` reads the same rules back.
     """
     lines = [("entry", rules.entry), ("exit", rules.exit), ("rank", rules.rank)]
-    for field in ("stop_loss", "take_profit", "trailing_stop"):
+    for field in LIMITS:
         value = getattr(rules.risk, field)
-        lines.append((field, None if value is None else percent_text(value)))
+        lines.append((field, None if value is None else _limit_text(value)))
     lines.append(("max_bars", None if rules.risk.max_bars is None else str(rules.risk.max_bars)))
     lines.append(("symbols", None if rules.symbols is None else ", ".join(rules.symbols)))
     lines.append(("timeframe", None if rules.timeframe == "1d" else rules.timeframe))
@@ -217,6 +262,9 @@ SOURCE_KEYS = (
     "stop_loss",
     "take_profit",
     "trailing_stop",
+    "break_even",
+    "stop_price",
+    "target_price",
     "max_bars",
     "symbols",
     "timeframe",
@@ -240,6 +288,7 @@ _KEY_SYNONYMS = {
         "stop_loss": "loss sl stop",
         "take_profit": "profit target tp",
         "trailing_stop": "trail trailing trailing_stop_loss",
+        "break_even": "breakeven move_to_break_even",
         "max_bars": "hold holding_period max_hold max_holding",
         "symbols": "symbol ticker tickers universe watchlist",
         "timeframe": "bar_size bars interval",
@@ -334,9 +383,7 @@ def apply_fields(rules: Rules, fields: dict[str, str]) -> Rules:
     if "symbols" in fields:
         changes["symbols"] = symbols_from_text(fields["symbols"], "source.symbols")
     risk: dict[str, Any] = {
-        key: None if given[key] is None else _fraction(f"source.{key}", fields[key])
-        for key in ("stop_loss", "take_profit", "trailing_stop")
-        if key in given
+        key: None if given[key] is None else _limit(f"source.{key}", key, fields[key]) for key in LIMITS if key in given
     }
     if "max_bars" in given:
         text = given["max_bars"]
@@ -366,12 +413,16 @@ def describe(rules: Rules) -> str:
     if rules.exit is not None:
         parts.append(f"sells when {rules.exit}")
     risk = rules.risk
-    if risk.stop_loss is not None:
-        parts.append(f"stops out at a loss of {percent_text(risk.stop_loss)}")
-    if risk.take_profit is not None:
-        parts.append(f"takes a profit of {percent_text(risk.take_profit)}")
-    if risk.trailing_stop is not None:
-        parts.append(f"stops out {percent_text(risk.trailing_stop)} under the highest price since entry")
+    said = {
+        "stop_loss": "stops out at a loss of {}",
+        "take_profit": "takes a profit of {}",
+        "trailing_stop": "stops out {} under the highest price since entry",
+        "break_even": "stops out at the entry price once {} is gained",
+        "stop_price": "stops out at {}",
+        "target_price": "takes the profit at {}",
+    }
+    limits = {field: getattr(risk, field) for field in LIMITS}
+    parts += [said[field].format(_limit_text(value)) for field, value in limits.items() if value is not None]
     if risk.max_bars is not None:
         parts.append(f"holds at most {risk.max_bars} bars")
     if rules.rank is not None:
@@ -398,6 +449,35 @@ def _rule_text(path: str, text: str, kind: Any) -> str:
     return line
 
 
+_MONEY = re.compile(r"[$€£¥] ?(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?) ?[$€£¥]")
+_LIKE_A_RULE = re.compile(rf"[a-z_]\(|\b(?:{'|'.join(SERIES)})\b")
+_IN_ATRS = re.compile(r"(\d+(?:\.\d+)?) ?[x*×]? ?ATRs?(?:\((\d+)\))?", re.IGNORECASE)
+
+
+def _limit_text(value: float | str) -> str:
+    if isinstance(value, str):
+        return f"${value}" if _is_number(value) else value
+    return percent_text(value)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+(?:\.\d+)?", text) is not None
+
+
+def _limit(path: str, field: str, text: str) -> float | str:
+    """Read a limit of the source form: a rule, and where it is a distance also ``5%``, ``$2``, ``2 ATR``, ``2R``."""
+    money, in_atrs = _MONEY.fullmatch(text), _IN_ATRS.fullmatch(text)
+    if money is not None:
+        return money[1] or money[2]
+    if field in ("stop_price", "target_price"):
+        return text
+    if in_atrs is not None:
+        return f"{in_atrs[1]} * atr({in_atrs[2] or 14})"
+    if multiple_of_risk(text) is not None or _LIKE_A_RULE.search(text) is not None:
+        return text
+    return _fraction(path, text)
+
+
 def _fraction(path: str, text: str) -> float:
     digits = text.removesuffix("%").rstrip()
     try:
@@ -405,7 +485,9 @@ def _fraction(path: str, text: str) -> float:
     except InvalidOperation:
         number = None
     if number is None or not number.is_finite() or abs(number.adjusted()) > 30:
-        raise _invalid(path, "a percentage or a fraction", text, "write 5% or 0.05")
+        raise _invalid(
+            path, "a percentage or a fraction", text, "write 5%, 0.05, $2, 2 ATR or a rule such as 2 * atr(14)"
+        )
     return float(number / 100 if text.endswith("%") else number)
 
 

@@ -44,9 +44,9 @@ def trades_of(made: Simulation) -> list[tuple[Any, ...]]:
     ]
 
 
-def long_from_first(bars: Bars, risk: Risk, **costs: float) -> list[tuple[Any, ...]]:
+def long_from_first(bars: Bars, risk: Risk, slippage: float = 0.0) -> list[tuple[Any, ...]]:
     count = len(bars)
-    return trades_of(simulate(bars, flags(count, 0), flags(count), risk, "cycle", **costs))
+    return trades_of(simulate(bars, flags(count, 0), flags(count), risk, "cycle", 0.0, slippage))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -65,6 +65,15 @@ def test_rules_are_kept_on_one_line_with_symbols_in_capitals() -> None:
         ),
         (Rules("close > open", risk=Risk(trailing_stop=float("nan"))), "rules.risk.trailing_stop must be .* was nan"),
         (Rules("close > open", risk=Risk(take_profit=0.0)), "rules.risk.take_profit must be .* was 0.0"),
+        (Rules("close > open", risk=Risk(stop_loss="-2")), "rules.risk.stop_loss must be above 0, was '-2'"),
+        (Rules("close > open", risk=Risk(stop_loss="2R")), "rules.risk.stop_loss must be a fraction or a distance"),
+        (Rules("close > open", risk=Risk(take_profit="2R")), "rules.risk.take_profit must be a multiple of a stop's"),
+        (Rules("close > open", risk=Risk(break_even=0.0)), "rules.risk.break_even must be a fraction"),
+        (Rules("close > open", risk=Risk(stop_price="close > 1")), "rules.risk.stop_price must be a number in the"),
+        (
+            Rules("close > open", risk=Risk(stop_loss="2 * atrr(14)")),
+            "rules.risk.stop_loss must be .* did you mean atr",
+        ),
         (Rules("close > open", risk=Risk(max_bars=0)), "rules.risk.max_bars must be 1 to 100,000 bars, was 0"),
     ],
 )
@@ -106,6 +115,31 @@ def test_the_source_text_says_all_of_a_strategy() -> None:
         "reentry: edge",
     ]
     assert rules_from_source(text) == rules_from_source(text.replace("\n", " ")) == FULL
+
+
+@pytest.mark.parametrize(
+    "written, field, value",
+    [
+        ("stop_loss: $2", "stop_loss", "2"),
+        ("stop_loss: 1.50 €", "stop_loss", "1.50"),
+        ("stop_loss: 2 ATR", "stop_loss", "2 * atr(14)"),
+        ("stop_loss: 2.5x ATR(20)", "stop_loss", "2.5 * atr(20)"),
+        ("stop_loss: 2 * atr(14)", "stop_loss", "2 * atr(14)"),
+        ("stop_loss: high - low", "stop_loss", "high - low"),
+        ("trailing_stop: 3 atrs(22)", "trailing_stop", "3 * atr(22)"),
+        ("stop_loss: 5% take_profit: 2R", "take_profit", "2R"),
+        ("stop_price: lowest(low, 10) break_even: 1.0 r", "break_even", "1R"),
+        ("break_even: 5%", "break_even", 0.05),
+        ("stop_price: $95", "stop_price", "95"),
+        ("target_price: bollinger_upper(close, 20, 2)", "target_price", "bollinger_upper(close, 20, 2)"),
+    ],
+)
+def test_a_limit_may_be_money_atrs_or_a_rule(written: str, field: str, value: object) -> None:
+    rules = rules_from_source(f"entry: close > open {written}")
+
+    assert getattr(rules.risk, field) == value
+    assert rules_from_source(source_text(rules)) == rules
+    assert check_rules(rules) == rules
 
 
 @pytest.mark.parametrize("ticker", ["ALL", "NONE", "NAN", "TRUE", "NULL", "ENTRY"])
