@@ -7,12 +7,13 @@ from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from aworker.trading.rules import Program, RuleError, compile_program, parse_rule
 from aworker.trading.rules.evaluate import evaluate
-from aworker.trading.rules.functions import FUNCTIONS, Parameter
+from aworker.trading.rules.functions import FUNCTIONS, Function, Parameter
 from aworker.trading.rules.parser import Kind
 
 CONDITIONS = {"crosses_above", "crosses_below", "between", "rising", "falling"}
@@ -54,6 +55,8 @@ def _arguments(draw: st.DrawFn, parameter: Parameter, numbers: st.SearchStrategy
             return str(draw(st.integers(parameter.minimum, 6)))
         case "number":
             return draw(st.sampled_from(["1", "2.5"]))
+        case "condition":
+            return f"{draw(SERIES)} {draw(st.sampled_from(['<', '>=']))} {draw(numbers)}"
         case "series":
             return f"{draw(SERIES)} + {draw(numbers)}" if draw(st.booleans()) else draw(SERIES)
         case _:
@@ -63,8 +66,15 @@ def _arguments(draw: st.DrawFn, parameter: Parameter, numbers: st.SearchStrategy
 @st.composite
 def calls(draw: st.DrawFn, numbers: st.SearchStrategy[str], conditions: bool) -> str:
     function = draw(st.sampled_from([each for each in FUNCTIONS.values() if (each.name in CONDITIONS) == conditions]))
+    return draw(call_of(function, numbers))
+
+
+@st.composite
+def call_of(draw: st.DrawFn, function: Function, numbers: st.SearchStrategy[str] = SERIES) -> str:
     if function.name.startswith("macd"):
         return f"{function.name}({draw(SERIES)}, 2, {draw(st.integers(3, 6))}, {draw(st.integers(1, 4))})"
+    if function.name == "sar":
+        return f"sar({draw(st.sampled_from(['0.02', '0.1']))}, 0.2)"
     arguments = [_arguments(draw, parameter, numbers) for parameter in function.parameters]
     return f"{function.name}({', '.join(arguments)})"
 
@@ -188,6 +198,16 @@ def test_a_rule_sees_no_later_bar(text: str, rank: str, bars: SimpleNamespace, c
     np.testing.assert_array_equal(part.entry, whole.entry[:cut])
     np.testing.assert_array_equal(part.rank, whole.rank[:cut])
     assert not np.isinf(whole.rank).any()
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in CONDITIONS])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(draw=st.data(), bars=markets(), cut=st.integers(0, 60))
+def test_no_series_sees_a_later_bar(name: str, draw: st.DataObject, bars: SimpleNamespace, cut: int) -> None:
+    program = compile_program("close > 0", rank=draw.draw(call_of(FUNCTIONS[name])))
+    first = SimpleNamespace(**{each: series[:cut] for each, series in vars(bars).items()})
+
+    np.testing.assert_array_equal(evaluate(program, first).rank, evaluate(program, bars).rank[:cut])
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,7 +8,8 @@ whitelist of node kinds and never executed. Any text gives a rule or a RuleError
   parser      text -> steps, typed (condition or number)
   functions   the functions a rule may call, and the steps each one is made of
   steps       the flat program: every distinct step once, with its look-back
-  evaluate    steps -> numpy arrays; the only module here that imports numpy and TA-Lib, so import it by name
+  evaluate    steps -> numpy arrays, by the operations of `windows`, `smoothed` and `conditions`; these four alone
+              import numpy and TA-Lib, so import evaluate by name
 
 Invariant: importing this package imports neither numpy nor TA-Lib; the worker's parent process parses rules.
 """

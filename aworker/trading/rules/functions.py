@@ -6,6 +6,7 @@ and what two indicators have in common is computed once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -18,16 +19,18 @@ MAX_WINDOW_BARS = 1000
 # after 20 and 30 windows that is below 1e-16 and 1e-12, which leaves room for ADX, where one smooths the other.
 _EMA_WINDOWS = 20
 _WILDER_WINDOWS = 30
+_BARS_PER_COST = 10
+"""Bars of the window for what takes its time by it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One argument: a ``series`` must depend on the bars, a ``value`` may be a number, a ``window`` is a count of bars
-    written as a whole number, a ``number`` a positive constant.
+    written as a whole number, a ``number`` a positive constant, a ``condition`` is true or false at a bar.
     """
 
     name: str
-    kind: Literal["series", "value", "window", "number"]
+    kind: Literal["series", "value", "window", "number", "condition"]
     default: float | None = None
     """None = it must be given."""
     minimum: int = 1
@@ -89,10 +92,19 @@ def _bars_step(
 
 
 _sma = _window_step("sma")
+_wma = _window_step("wma")
 _ema = _window_step("ema", settle_windows=_EMA_WINDOWS)
 _highest = _window_step("highest")
 _lowest = _window_step("lowest")
 _stddev = _window_step("stddev")
+_atr = _bars_step("atr", "high", "low", "close", look_back=lambda window: window, settle_windows=_WILDER_WINDOWS)
+_mfi = _bars_step("mfi", "high", "low", "close", "volume", look_back=lambda window: window)
+
+
+def _directional(operation: str) -> Callable[[Steps, int], int]:
+    return _bars_step(
+        operation, "high", "low", "close", look_back=lambda window: window, settle_windows=_WILDER_WINDOWS
+    )
 
 
 def lag(steps: Steps, series: int, bars: int) -> int:
@@ -190,6 +202,136 @@ def _absolute(steps: Steps, value: int) -> int:
     return steps.constant(abs(step.parameters[0])) if step.is_constant else steps.add("abs", value)
 
 
+def _picked(operation: str, pick: Callable[[float, float], float]) -> Callable[[Steps, int, int], int]:
+    def build(steps: Steps, left: int, right: int) -> int:
+        if steps[left].is_constant and steps[right].is_constant:
+            return steps.constant(pick(steps[left].parameters[0], steps[right].parameters[0]))
+        return steps.add(operation, left, right)
+
+    return build
+
+
+def _scaled(steps: Steps, factor: float, series: int) -> int:
+    return steps.add("multiply", steps.constant(factor), series)
+
+
+def _middle(steps: Steps, window: int) -> int:
+    high, low = _highest(steps, steps.bars("high"), window), _lowest(steps, steps.bars("low"), window)
+    return _scaled(steps, 0.5, steps.add("add", high, low))
+
+
+def _donchian_upper(steps: Steps, window: int) -> int:
+    return _highest(steps, steps.bars("high"), window)
+
+
+def _donchian_lower(steps: Steps, window: int) -> int:
+    return _lowest(steps, steps.bars("low"), window)
+
+
+def _span_a(steps: Steps, conversion: int, base: int, displacement: int) -> int:
+    both_lines = steps.add("add", _middle(steps, conversion), _middle(steps, base))
+    return lag(steps, _scaled(steps, 0.5, both_lines), displacement)
+
+
+def _span_b(steps: Steps, window: int, displacement: int) -> int:
+    return lag(steps, _middle(steps, window), displacement)
+
+
+def _keltner(direction: Literal["add", "subtract"]) -> Callable[[Steps, int, float, int], int]:
+    def build(steps: Steps, window: int, multiple: float, atr_window: int) -> int:
+        width = _scaled(steps, multiple, _atr(steps, atr_window))
+        return steps.add(direction, _keltner_middle(steps, window, multiple, atr_window), width)
+
+    return build
+
+
+def _keltner_middle(steps: Steps, window: int, multiple: float, atr_window: int) -> int:
+    return _ema(steps, steps.bars("close"), window)
+
+
+def _williams_r(steps: Steps, window: int) -> int:
+    high, low = _highest(steps, steps.bars("high"), window), _lowest(steps, steps.bars("low"), window)
+    under_high = steps.add("subtract", high, steps.bars("close"))
+    return _scaled(steps, -100.0, steps.add("divide", under_high, steps.add("subtract", high, low)))
+
+
+def _slope(steps: Steps, series: int, window: int) -> int:
+    # The weights 1, 2, ... less their mean are what least squares gives a line's slope by.
+    lean = steps.add("subtract", _wma(steps, series, window), _sma(steps, series, window))
+    return _scaled(steps, 6.0 / (window - 1), lean)
+
+
+def _linreg(steps: Steps, series: int, window: int) -> int:
+    weighted, mean = _wma(steps, series, window), _sma(steps, series, window)
+    return steps.add("add", mean, _scaled(steps, 3.0, steps.add("subtract", weighted, mean)))
+
+
+def _percent_rank(steps: Steps, series: int, window: int) -> int:
+    return steps.add("percent_rank", series, parameters=(window,), look_back=window, cost=1 + window // _BARS_PER_COST)
+
+
+def _correlation(steps: Steps, left: int, right: int, window: int) -> int:
+    return steps.add("correlation", left, right, parameters=(window,), look_back=window - 1, cost=3)
+
+
+def _beta(steps: Steps, series: int, market: int, window: int) -> int:
+    returns = [_percent_change(steps, each, 1) for each in (series, market)]
+    return steps.add("beta", *returns, parameters=(window,), look_back=window - 1, cost=3)
+
+
+def _since(steps: Steps, condition: int) -> int:
+    return steps.add("since", condition, steps.bars("close"), settle=None)
+
+
+def _count(steps: Steps, condition: int, bars: int) -> int:
+    return steps.add("count", condition, steps.bars("close"), parameters=(bars,), look_back=bars - 1)
+
+
+def _value_when(steps: Steps, condition: int, series: int, times: int) -> int:
+    return steps.add("value_when", condition, series, parameters=(times,), settle=None)
+
+
+def _supertrend(steps: Steps, window: int, multiple: float) -> int:
+    # What a band was set to holds until the close passes it, so the value stands on every bar there is.
+    return steps.add(
+        "supertrend",
+        *(steps.bars(name) for name in ("high", "low", "close")),
+        _atr(steps, window),
+        parameters=(multiple,),
+        settle=None,
+        cost=40,
+    )
+
+
+def _sar(steps: Steps, step: float, most: float) -> int:
+    if step > most:
+        raise ValueError(f"step must be at most most, was {step:g} against {most:g}")
+    return steps.add("sar", steps.bars("high"), steps.bars("low"), parameters=(step, most), look_back=1, settle=None)
+
+
+def _dema(steps: Steps, series: int, window: int) -> int:
+    once = _ema(steps, series, window)
+    return steps.add("subtract", _scaled(steps, 2.0, once), _ema(steps, once, window))
+
+
+def _tema(steps: Steps, series: int, window: int) -> int:
+    once = _ema(steps, series, window)
+    twice = _ema(steps, once, window)
+    lead = _scaled(steps, 3.0, steps.add("subtract", once, twice))
+    return steps.add("add", lead, _ema(steps, twice, window))
+
+
+def _hma(steps: Steps, series: int, window: int) -> int:
+    ahead = _scaled(steps, 2.0, _wma(steps, series, window // 2))
+    return _wma(steps, steps.add("subtract", ahead, _wma(steps, series, window)), math.isqrt(window))
+
+
+def _vwma(steps: Steps, series: int, window: int) -> int:
+    volume = steps.bars("volume")
+    traded = _sma(steps, steps.add("multiply", series, volume), window)
+    return steps.add("divide", traded, _sma(steps, volume, window))
+
+
 def _series() -> Parameter:
     return Parameter("series", "series")
 
@@ -204,6 +346,8 @@ def _window(default: int | None = None, name: str = "window", minimum: int = 1) 
 
 _MACD = (_series(), _window(12, "fast"), _window(26, "slow"), _window(9, "signal"))
 _STOCHASTIC = (_window(14), _window(3, "smooth"))
+_KELTNER = (_window(20), Parameter("multiple", "number", 2.0), _window(10, "atr_window"))
+_CONDITION = Parameter("condition", "condition")
 _BOLLINGER = (_series(), _window(20, minimum=2), Parameter("deviations", "number", 2.0))
 
 FUNCTIONS: dict[str, Function] = {
@@ -211,7 +355,7 @@ FUNCTIONS: dict[str, Function] = {
     for function in (
         Function("sma", (_series(), _window(20)), "simple moving average", _sma),
         Function("ema", (_series(), _window(20)), "exponential moving average", _ema),
-        Function("wma", (_series(), _window(20)), "linearly weighted moving average", _window_step("wma")),
+        Function("wma", (_series(), _window(20)), "linearly weighted moving average", _wma),
         Function(
             "rsi",
             (_series(), _window(14, minimum=2)),
@@ -228,7 +372,7 @@ FUNCTIONS: dict[str, Function] = {
             "atr",
             (_window(14),),
             "Wilder's average true range, in price",
-            _bars_step("atr", "high", "low", "close", look_back=lambda window: window, settle_windows=_WILDER_WINDOWS),
+            _atr,
         ),
         Function(
             "adx",
@@ -256,7 +400,7 @@ FUNCTIONS: dict[str, Function] = {
             (_window(20, minimum=2),),
             "commodity channel index; undefined while the price has not moved for its window",
             # The one indicator that takes time by its window: its mean deviation is summed afresh at every bar.
-            _bars_step("cci", "high", "low", "close", bars_per_cost=10),
+            _bars_step("cci", "high", "low", "close", bars_per_cost=_BARS_PER_COST),
         ),
         Function("roc", (_series(), _window(10)), "change over the window in percent", _percent_change),
         Function("momentum", (_series(), _window(10)), "change over the window", _change),
@@ -289,6 +433,89 @@ FUNCTIONS: dict[str, Function] = {
         Function("between", (_value("value"), _value("low"), _value("high")), "low <= value <= high", _between),
         Function("rising", (_series(), _window(1, "bars")), "rose on each of the last bars", _rising),
         Function("falling", (_series(), _window(1, "bars")), "fell on each of the last bars", _falling),
+        Function("maximum", (_value("left"), _value("right")), "the greater of the two", _picked("maximum", max)),
+        Function("minimum", (_value("left"), _value("right")), "the lesser of the two", _picked("minimum", min)),
+        Function(
+            "since",
+            (_CONDITION,),
+            "bars since the condition last held, 0 where it holds; undefined before it first did",
+            _since,
+        ),
+        Function("count", (_CONDITION, _window(20, "bars")), "on how many of the last bars the condition held", _count),
+        Function(
+            "value_when",
+            (_CONDITION, _series(), _window(1, "times")),
+            "value at the bar where the condition last held; with times=2 the time before, and so on",
+            _value_when,
+        ),
+        Function("donchian_upper", (_window(20),), "highest high of the window, this bar included", _donchian_upper),
+        Function("donchian_middle", (_window(20),), "halfway between the highest high and the lowest low", _middle),
+        Function("donchian_lower", (_window(20),), "lowest low of the window, this bar included", _donchian_lower),
+        Function("keltner_upper", _KELTNER, "ema of the close plus multiple x atr(atr_window)", _keltner("add")),
+        Function("keltner_middle", _KELTNER, "ema of the close", _keltner_middle),
+        Function("keltner_lower", _KELTNER, "ema of the close minus multiple x atr(atr_window)", _keltner("subtract")),
+        Function("ichimoku_conversion", (_window(9),), "Tenkan-sen: middle of the window's range", _middle),
+        Function("ichimoku_base", (_window(26),), "Kijun-sen: middle of the window's range", _middle),
+        Function(
+            "ichimoku_span_a",
+            (_window(9, "conversion"), _window(26, "base"), _window(26, "displacement")),
+            "Senkou span A under this bar: mean of the two lines displacement bars ago",
+            _span_a,
+        ),
+        Function(
+            "ichimoku_span_b",
+            (_window(52), _window(26, "displacement")),
+            "Senkou span B under this bar: middle of the window's range displacement bars ago",
+            _span_b,
+        ),
+        Function(
+            "supertrend",
+            (_window(10), Parameter("multiple", "number", 3.0)),
+            "SuperTrend, as TradingView counts it: the line under a rising price or over a falling one",
+            _supertrend,
+        ),
+        Function(
+            "sar",
+            (Parameter("step", "number", 0.02), Parameter("most", "number", 0.2)),
+            "Wilder's parabolic stop and reverse, from the first bar on",
+            _sar,
+        ),
+        Function("mfi", (_window(14),), "money flow index, 0 to 100; undefined where nothing flowed", _mfi),
+        Function(
+            "williams_r", (_window(14),), "Williams %R: where the close lies in the range, -100 to 0", _williams_r
+        ),
+        Function(
+            "plus_di", (_window(14, minimum=2),), "Wilder's positive directional indicator", _directional("plus_di")
+        ),
+        Function(
+            "minus_di", (_window(14, minimum=2),), "Wilder's negative directional indicator", _directional("minus_di")
+        ),
+        Function("slope", (_series(), _window(20, minimum=2)), "slope of the least squares line, a bar", _slope),
+        Function(
+            "linreg", (_series(), _window(20, minimum=2)), "end of the least squares line over the window", _linreg
+        ),
+        Function(
+            "percent_rank",
+            (_series(), _window(20)),
+            "how many of the window's bars before were not above this one, in percent",
+            _percent_rank,
+        ),
+        Function(
+            "correlation",
+            (Parameter("left", "series"), Parameter("right", "series"), _window(20, minimum=2)),
+            "Pearson's correlation of two series over the window, -1 to 1",
+            _correlation,
+        ),
+        Function(
+            "beta",
+            (_series(), Parameter("market", "series"), _window(60, minimum=2)),
+            "covariance of the two series' returns over the variance of the market's",
+            _beta,
+        ),
+        Function("dema", (_series(), _window(20)), "double exponential moving average", _dema),
+        Function("tema", (_series(), _window(20)), "triple exponential moving average", _tema),
+        Function("hma", (_series(), _window(20, minimum=2)), "Hull moving average", _hma),
+        Function("vwma", (_series(), _window(20)), "moving average weighted by volume", _vwma),
     )
 }
 
@@ -318,9 +545,30 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "stochastic_d": "stoch_d",
         "stochastic_k": "stoch_k",
         "volume": "v vol",
+        "correlation": "correl corr",
+        "count": "countif",
+        "donchian_upper": "donchian dc_upper",
+        "ichimoku_base": "kijun kijun_sen",
+        "ichimoku_conversion": "tenkan tenkan_sen",
+        "ichimoku_span_a": "senkou_a senkou_span_a ichimoku",
+        "ichimoku_span_b": "senkou_b senkou_span_b",
+        "keltner_upper": "keltner kc_upper",
+        "keltner_lower": "kc_lower",
+        "linreg": "linearreg lsma linear_regression",
+        "maximum": "max_of greatest",
+        "mfi": "money_flow money_flow_index",
+        "minimum": "min_of least",
+        "minus_di": "di_minus",
+        "percent_rank": "percentrank percentile_rank",
+        "plus_di": "di_plus",
+        "sar": "psar parabolic_sar",
+        "since": "barssince bars_since",
+        "slope": "linearreg_slope linreg_slope",
+        "value_when": "valuewhen",
+        "williams_r": "willr williams wpr",
     }.items()
     for name in names.split()
-} | dict.fromkeys(["ad", "adl", "dema", "tema", "tr", "vwma"], ())
+} | dict.fromkeys(["ad", "adl", "tr"], ())
 """Other languages' names -> ours, for suggestions only; none for what is not here and looks like a misspelling."""
 
 ARGUMENT_SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -333,7 +581,9 @@ ARGUMENT_SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(["fast_length", "fast_period", "fastperiod"], ("fast",)),
     **dict.fromkeys(["slow_length", "slow_period", "slowperiod"], ("slow",)),
     **dict.fromkeys(["signal_length", "signal_period", "signalperiod"], ("signal",)),
-    **dict.fromkeys(["dev", "mult", "multiplier", "nbdev", "std", "stddev"], ("deviations",)),
+    **dict.fromkeys(["dev", "nbdev", "std", "stddev"], ("deviations",)),
+    **dict.fromkeys(["mult", "multiplier", "factor"], ("deviations", "multiple")),
+    **dict.fromkeys(["occurrence", "nth"], ("times",)),
 }
 """Other languages' arguments -> ours, of which the function's own is meant."""
 
@@ -344,6 +594,12 @@ LINES: dict[tuple[str, str], str] = {
     ("bollinger", "upper"): "bollinger_upper",
     ("bollinger", "middle"): "bollinger_middle",
     ("bollinger", "lower"): "bollinger_lower",
+    ("keltner", "upper"): "keltner_upper",
+    ("keltner", "middle"): "keltner_middle",
+    ("keltner", "lower"): "keltner_lower",
+    ("donchian", "upper"): "donchian_upper",
+    ("donchian", "middle"): "donchian_middle",
+    ("donchian", "lower"): "donchian_lower",
     ("stochastic", "k"): "stochastic_k",
     ("stochastic", "d"): "stochastic_d",
 }

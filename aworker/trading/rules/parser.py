@@ -244,6 +244,8 @@ class _Parser:
     def argument(self, node: ast.expr, function: Function, parameter: Parameter, depth: int) -> float:
         if parameter.kind == "window":
             return self.window(node, function, parameter)
+        if parameter.kind == "condition":
+            return self.condition(node, depth, function.name)
         place = self.number(node, depth)
         if parameter.kind == "number":
             value = self.value(place)
@@ -329,7 +331,8 @@ def _nearest(name: str, known: list[str], synonyms: dict[str, tuple[str, ...]]) 
 
 
 def _example(function: Function) -> str:
-    words = {"series": "close", "value": "close", "left": "close", "right": "sma(close, 20)", "low": "20", "high": "30"}
+    words = {"left": "close", "right": "sma(close, 20)", "low": "20", "high": "30"}
+    words |= {"series": "close", "value": "close", "condition": "close > open", "market": "open"}
     arguments = [
         words[parameter.name] if parameter.default is None else f"{parameter.default:g}"
         for parameter in function.parameters
