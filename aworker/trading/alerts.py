@@ -14,7 +14,7 @@ import msgspec
 from aworker.errors import TaskCancelled
 from aworker.trading.backtest.performance import finite
 from aworker.trading.bars.store import BarStore
-from aworker.trading.screening import compiled, fresh_bars, latest
+from aworker.trading.screening import compiled, fresh_bars, latest, others_of
 from aworker.trading.strategies.strategy import Rules
 
 if TYPE_CHECKING:
@@ -49,13 +49,14 @@ def check_alert(request: dict[str, Any], context: Context) -> dict[str, Any]:
     program = compiled(asked.rules, rank=True)
     symbols, without = store.choose(asked.symbols, asked.rules.symbols, timeframe)
     sectors = store.sectors()
+    others = others_of(program, store, timeframe, is_latest=True)
     alerts: list[dict[str, Any]] = []
     fresh = 0
     for bars in fresh_bars(store, symbols, timeframe, [program], asked.now_s, asked.max_age_s):
         if context.cancelled:
             raise TaskCancelled(f"alert must run to its end, was cancelled at {bars.symbol}")
         fresh += 1
-        found = latest(program, bars)
+        found = latest(program, bars, others)
         if not found.entry or not math.isfinite(found.close):
             continue
         alerts.append(

@@ -15,9 +15,10 @@ import msgspec
 
 from aworker.errors import RequestDeclined, TaskCancelled
 from aworker.trading.backtest.performance import finite
-from aworker.trading.bars.store import Bars, BarStore
+from aworker.trading.bars.store import Bars, BarStore, timeframe_s
 from aworker.trading.rules import Program, RuleError, compile_program
 from aworker.trading.rules.evaluate import evaluate
+from aworker.trading.rules.others import MOST_AGE_S, Others
 from aworker.trading.strategies.strategy import Rules, limit_rules
 
 if TYPE_CHECKING:
@@ -69,15 +70,38 @@ def compiled(rules: Rules, *, exit: bool = False, rank: bool = False) -> Program
     """
     try:
         levels = limit_rules(rules.risk) if exit else {}
-        return compile_program(rules.entry, rules.exit if exit else None, rules.rank if rank else None, levels)
+        return compile_program(
+            rules.entry, rules.exit if exit else None, rules.rank if rank else None, levels, rules.timezone
+        )
     except RuleError as error:
         raise RequestDeclined(f"strategy must have rules that compile, was: {error}; correct it") from error
 
 
-def latest(program: Program, bars: Bars) -> Latest:
+def others_of(
+    program: Program, store: BarStore, timeframe: str, end_s: float | None = None, *, is_latest: bool = False
+) -> Others | None:
+    """Load the bars of the symbols that a program looks at beside the traded one; None when it looks at none.
+
+    Up to ``end_s``, or as many of the latest as give the latest value. Raises NoBars when one of them has none.
+    """
+    if not program.others:
+        return None
+    loaded: dict[str, Bars] = {}
+    for symbol, tail_bars in program.others.items():
+        if is_latest and tail_bars is not None:
+            found = next(store.load_latest([symbol], timeframe, tail_bars), None)
+            if found is None:
+                raise store.no_bars([symbol], timeframe)
+            loaded[symbol] = found
+        else:
+            loaded[symbol] = store.load(symbol, timeframe, None, end_s)
+    return Others(program, loaded, max(MOST_AGE_S, 2 * timeframe_s(timeframe)))
+
+
+def latest(program: Program, bars: Bars, others: Others | None = None) -> Latest:
     """Evaluate the rules on as many of the latest bars as they need; ``bars`` must hold one at least."""
     tail = bars if program.tail_bars is None else bars[-program.tail_bars :]
-    signals = evaluate(program, tail)
+    signals = evaluate(program, tail, others)
     return Latest(
         symbol=bars.symbol,
         timestamp=int(tail.timestamp[-1]),
@@ -137,6 +161,7 @@ def screen(request: dict[str, Any], context: Context) -> dict[str, Any]:
         universe.update(symbols)
         without.update(missing)
         used = [programs[place] for place in places]
+        others = {place: others_of(programs[place], store, timeframe, is_latest=True) for place in places}
         for done, bars in enumerate(fresh_bars(store, symbols, timeframe, used, asked.now_s, asked.max_age_s)):
             if context.cancelled:
                 raise TaskCancelled(f"screening must run to its end, was cancelled at {bars.symbol}")
@@ -144,7 +169,7 @@ def screen(request: dict[str, Any], context: Context) -> dict[str, Any]:
                 data = {"symbols_done": done, "symbols_total": len(symbols), "timeframe": timeframe}
                 context.progress("screening", f"{done} of {len(symbols)} symbols", data, done / len(symbols))
             for place in places:
-                found = latest(programs[place], bars)
+                found = latest(programs[place], bars, others[place])
                 if not math.isnan(_score(programs[place], found)):
                     rankings[place].append(found)
     for program, ranking in zip(programs, rankings, strict=True):

@@ -130,6 +130,7 @@ def markets(draw: st.DrawFn) -> SimpleNamespace:
     close = np.round(20.0 * np.exp(np.cumsum(chance.normal(0.0, 0.03, count))), draw(st.sampled_from([0, 2, 12])))
     opened = np.round(close * np.exp(chance.normal(0.0, 0.02, count)), 2)
     bars = SimpleNamespace(
+        timestamp=1_577_836_800 + draw(st.sampled_from([86_400, 3_600, 900])) * np.arange(count),
         open=opened,
         high=np.maximum(opened, close) + 0.01,
         low=np.minimum(opened, close) - 0.01,
@@ -249,7 +250,7 @@ def test_doubling_prices_leaves_scale_free_rules_unchanged(bars: SimpleNamespace
     assume(all(np.nanmax(np.abs(each), initial=0.0) < 1e200 for each in vars(bars).values()))
     factor = 2.0**exponent
     dearer = SimpleNamespace(
-        **{name: each * (1.0 if name == "volume" else factor) for name, each in vars(bars).items()}
+        **{name: each * (1.0 if name in ("timestamp", "volume") else factor) for name, each in vars(bars).items()}
     )
 
     signals, others = evaluate(program, bars), evaluate(program, dearer)

@@ -16,13 +16,14 @@ import msgspec
 import numpy as np
 
 from aworker.errors import RequestDeclined, TaskCancelled
-from aworker.trading.backtest.caveats import facts_of, made_from, warnings_of
+from aworker.trading.backtest.caveats import facts_of, facts_of_bars, made_from, warnings_of
 from aworker.trading.backtest.performance import CURVE_POINTS, finite, measure, periods_per_year, sample_curve
 from aworker.trading.backtest.portfolio import Portfolio, join
 from aworker.trading.backtest.simulation import simulate
 from aworker.trading.bars.store import BarStore, NoBars, instant_text, timeframe_s
+from aworker.trading.rules.calendar import flat_bars
 from aworker.trading.rules.evaluate import evaluate
-from aworker.trading.screening import compiled
+from aworker.trading.screening import compiled, others_of
 from aworker.trading.strategies.strategy import Rules
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
     rules, symbols = asked.rules, asked.symbols or []
     program = compiled(rules, exit=True)
     store = BarStore(asked.market_data_path)
+    others = others_of(program, store, rules.timeframe, asked.end_s)
     portfolio = Portfolio(asked.commission)
     without = []
     facts: list[list[Any]] = []
@@ -117,16 +119,20 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
         if not len(window) or not np.isfinite(window.close).any():
             without.append(bars.symbol)
             continue
-        signals = evaluate(program, bars)
+        signals = evaluate(program, bars, others)
         exits = None if program.exit is None else signals.exit[first:]
         entries = signals.entry[first:]
         levels = {name: level[first:] for name, level in signals.levels.items()}
+        flat = None if rules.flat_at is None else flat_bars(window.timestamp, rules.timezone, rules.flat_at)
         # Prices that overflow are declined by the portfolio, by name.
         with np.errstate(over="ignore", invalid="ignore"):
-            made = simulate(window, entries, exits, rules.risk, rules.reentry, asked.commission, asked.slippage, levels)
+            made = simulate(
+                window, entries, exits, rules.risk, rules.reentry, asked.commission, asked.slippage, levels, flat
+            )
             portfolio.add(window, made)
         facts.append(facts_of(window, made))
-    return {"without": without, "facts": facts, "portfolio": portfolio.packed(INSTANCE_LIMIT)}
+    looked_at = [] if others is None else [facts_of_bars(bars) for bars in others.bars.values()]
+    return {"without": without, "facts": facts, "others": looked_at, "portfolio": portfolio.packed(INSTANCE_LIMIT)}
 
 
 def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context: Context) -> dict[str, Any]:
@@ -171,6 +177,7 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
     }
     without = sorted({*asked.symbols_without_bars, *(symbol for chunk in chunks for symbol in chunk["without"])})
     facts = [each for chunk in chunks for each in chunk["facts"]]
+    others = chunks[0]["others"]
     date_range = [instant_text(int(instant), timeframe) for instant in whole.timestamp[[0, -1]]]
     return {
         "success": True,
@@ -191,7 +198,7 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
             "symbols_without_bars": without,
             "timeframe": timeframe,
             "note": asked.note,
-            "warnings": warnings_of(timeframe, facts, periods, asked.note),
+            "warnings": warnings_of(timeframe, facts, others, periods, asked.note),
         },
         "performance_metrics": metrics,
         "made_from": made_from(
@@ -200,6 +207,7 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
             date_range,
             {"commission": asked.commission, "slippage": asked.slippage},
             asked.strategy_version,
+            others,
         ),
     }
 

@@ -36,14 +36,26 @@ def facts_of(window: Bars, made: Simulation) -> list[Any]:
     has_volume = bool((window.volume > 0).any())
     quiet = int(np.count_nonzero(window.volume[made.entry_bar] <= 0)) if has_volume and len(made.entry_bar) else 0
     is_open = bool(len(made.reason)) and int(made.reason[-1]) == OPEN
+    first, last = (int(window.timestamp[place]) for place in (0, -1))
+    return [window.symbol, first, last, len(window), usual, quiet, is_open, _fingerprint(window)]
+
+
+def facts_of_bars(bars: Bars) -> list[Any]:
+    """Return what is to be known of a symbol that the rules look at: name, first and last bar or None, bars, print."""
+    first, last = (int(bars.timestamp[place]) if len(bars) else None for place in (0, -1))
+    return [bars.symbol, first, last, len(bars), _fingerprint(bars)]
+
+
+def _fingerprint(bars: Bars) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name in COLUMNS:
-        digest.update(np.ascontiguousarray(getattr(window, name)).data)
-    first, last = (int(window.timestamp[place]) for place in (0, -1))
-    return [window.symbol, first, last, len(window), usual, quiet, is_open, digest.hexdigest()]
+        digest.update(np.ascontiguousarray(getattr(bars, name)).data)
+    return digest.hexdigest()
 
 
-def warnings_of(timeframe: str, facts: Iterable[list[Any]], periods: float, note: str | None) -> list[str]:
+def warnings_of(
+    timeframe: str, facts: Iterable[list[Any]], others: list[list[Any]], periods: float, note: str | None
+) -> list[str]:
     """Return what somebody must know before believing the figures, each in a sentence."""
     known = sorted(facts)
     said = [] if note is None else [note]
@@ -67,6 +79,15 @@ def warnings_of(timeframe: str, facts: Iterable[list[Any]], periods: float, note
             + (f"; trades of {_names(held)} are still open there, at the last close" if held else "")
             + f" (the first at {instant_text(min(each[2] for each in ended), timeframe)})"
         )
+    for name, first, last, *_ in others:
+        if last is None or last < end - max(_LATE_DAYS * _DAY_S, 3 * bar_s):
+            there = "are all later" if last is None else f"end on {instant_text(last, timeframe)}"
+            said.append(f"The bars of {name}, which the rules look at, {there}: such a rule is undefined there")
+        elif first > min(each[1] for each in known):
+            said.append(
+                f"The bars of {name}, which the rules look at, begin on {instant_text(first, timeframe)}: "
+                "such a rule is undefined before"
+            )
     quiet = [each for each in known if each[5]]
     if quiet:
         count = sum(each[5] for each in quiet)
@@ -78,7 +99,12 @@ def warnings_of(timeframe: str, facts: Iterable[list[Any]], periods: float, note
 
 
 def made_from(
-    rules: Rules, facts: Iterable[list[Any]], window: list[str], costs: dict[str, float], version: int | None
+    rules: Rules,
+    facts: Iterable[list[Any]],
+    window: list[str],
+    costs: dict[str, float],
+    version: int | None,
+    others: list[list[Any]],
 ) -> dict[str, Any]:
     """Return what a result was made from: the same of all of it gives the same figures to the last bit."""
     digest = hashlib.blake2b(digest_size=8)
@@ -92,6 +118,7 @@ def made_from(
         "strategy_version": version,
         "window": window,
         "bars": {"count": count, "fingerprint": digest.hexdigest()},
+        **({"others": {each[0]: {"count": each[3], "fingerprint": each[4]} for each in others}} if others else {}),
         **costs,
     }
 

@@ -32,9 +32,10 @@ REASONS = (
     "break_even",
     "stop_price",
     "target_price",
+    "flat",
 )
 """Why a trade ended; ``open`` is one that has not."""
-SIGNAL, STOP, TRAIL, TARGET, MAX_BARS, OPEN, BREAK_EVEN, STOP_PRICE, TARGET_PRICE = range(9)
+SIGNAL, STOP, TRAIL, TARGET, MAX_BARS, OPEN, BREAK_EVEN, STOP_PRICE, TARGET_PRICE, FLAT = range(10)
 
 Hit = tuple[int, float, int]
 """The bar, the price before slippage and the reason."""

@@ -29,7 +29,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from aworker.trading.backtest.limits import MAX_BARS, OPEN, REASONS, SIGNAL, Limits
+from aworker.trading.backtest.limits import FLAT, MAX_BARS, OPEN, REASONS, SIGNAL, Limits
 from aworker.trading.bars.store import Bars
 from aworker.trading.strategies.strategy import Risk
 
@@ -76,16 +76,18 @@ def simulate(
     commission: float = 0.0,
     slippage: float = 0.0,
     levels: Mapping[str, Floats] = MappingProxyType({}),
+    flat: tuple[Booleans, Booleans] | None = None,
 ) -> Simulation:
     """Trade one symbol on its signals, bool[n] each at the close of a bar.
 
     ``exit`` None means that there is no exit rule; then ``cycle``, which waits for an exit signal after a stop, waits
-    for a new entry signal like ``edge``. ``levels`` are what the rules of ``risk`` say at each close.
+    for a new entry signal like ``edge``. ``levels`` are what the rules of ``risk`` say at each close. ``flat`` says of
+    each bar whether nothing is held or bought any more, and whether a position of the day before is closed.
     """
     prices = (bars.open, bars.high, bars.low, bars.close)
     # NaN fails both comparisons.
     if not len(bars) or all(price.min() > 0 and price.max() < np.inf for price in prices):
-        return _simulate(bars, entry, exit, risk, reentry, commission, slippage, levels)
+        return _simulate(bars, entry, exit, risk, reentry, commission, slippage, levels, flat)
     tradable = np.logical_and.reduce([(price > 0) & (price < np.inf) for price in prices])
     places = np.flatnonzero(tradable)
     kept = Bars(
@@ -94,7 +96,8 @@ def simulate(
     )  # fmt: skip
     exits = None if exit is None else exit[places]
     known_levels = {name: level[places] for name, level in levels.items()}
-    short = _simulate(kept, entry[places], exits, risk, reentry, commission, slippage, known_levels)
+    known_flat = None if flat is None else (flat[0][places], flat[1][places])
+    short = _simulate(kept, entry[places], exits, risk, reentry, commission, slippage, known_levels, known_flat)
     # A bar that does not exist for trading leaves equity and position as they were.
     latest = np.cumsum(tradable) - 1
     known = latest >= 0
@@ -123,6 +126,7 @@ def _simulate(
     commission: float,
     slippage: float,
     levels: Mapping[str, Floats],
+    flat: tuple[Booleans, Booleans] | None,
 ) -> Simulation:
     # Jumps from event to event: the lists hold the bars at which something can happen.
     count = len(bars)
@@ -131,7 +135,11 @@ def _simulate(
     known = limits.known()
     if known is not None:
         entry = entry & known
+    closings: list[int] = []
     may_enter = entry if exit is None else entry & ~exit
+    if flat is not None:
+        closings = np.flatnonzero(flat[0] | flat[1]).tolist()
+        may_enter = may_enter & ~np.append(flat[0][1:], False)
     exits = [] if exit is None else np.flatnonzero(exit).tolist()
     entries = np.flatnonzero(may_enter).tolist()
     if reentry == "cycle" and exit is None:
@@ -155,6 +163,10 @@ def _simulate(
         end, reason = (exits[place] + 1, SIGNAL) if place < len(exits) else (count, OPEN)
         if risk.max_bars is not None and start + risk.max_bars < end:
             end, reason = start + risk.max_bars, MAX_BARS
+        if flat is not None:
+            place = bisect_left(closings, start + 1)
+            if place < len(closings) and closings[place] < end:
+                end, reason = closings[place], FLAT
         if end >= count:
             end, reason = count, OPEN
         got = close.item(-1) if reason == OPEN else open_.item(end) * worse
@@ -168,9 +180,10 @@ def _simulate(
             break
         now = end
         candidates = entries
-        if reason != SIGNAL and reentry == "edge":
+        is_ordinary = reason in (SIGNAL, FLAT)
+        if not is_ordinary and reentry == "edge":
             candidates = new_entries
-        elif reason != SIGNAL and reentry == "cycle":
+        elif not is_ordinary and reentry == "cycle":
             place = bisect_left(exits, end)
             if place == len(exits):
                 break

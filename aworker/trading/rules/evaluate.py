@@ -25,7 +25,10 @@ import talib
 from numpy.typing import NDArray
 
 from aworker.trading.rules import conditions, smoothed, windows
+from aworker.trading.rules.calendar import SESSIONS, TIMES, Clock
+from aworker.trading.rules.others import Others
 from aworker.trading.rules.program import Program
+from aworker.trading.rules.steps import Step
 from aworker.trading.rules.windows import Numbers
 
 Booleans = NDArray[np.bool_]
@@ -34,6 +37,8 @@ Booleans = NDArray[np.bool_]
 class Bars(Protocol):
     """One symbol's bars: float64 arrays of one length, oldest first."""
 
+    @property
+    def timestamp(self) -> NDArray[np.int64]: ...
     @property
     def open(self) -> Numbers: ...
     @property
@@ -60,10 +65,11 @@ class Signals:
     """The program's further numbers, each of shape (n,)."""
 
 
-def evaluate(program: Program, bars: Bars) -> Signals:
+def evaluate(program: Program, bars: Bars, others: Others | None = None) -> Signals:
     """Return entry, exit and rank at every bar; fewer bars than the look-back, or none, give no signal.
 
-    NaN and infinite bars are undefined. Raises ValueError if the bars' arrays differ in length.
+    NaN and infinite bars are undefined. ``others`` has the bars of the symbols that the rules look at beside.
+    Raises ValueError if the bars' arrays differ in length, or ``others`` is missing.
     """
     count = len(bars.close)
     for name in _SERIES:
@@ -72,18 +78,20 @@ def evaluate(program: Program, bars: Bars) -> Signals:
 
     values: list[Any] = []
     uses = _uses(program)
+    clocks: dict[str | None, Clock] = {}
     with np.errstate(all="ignore"):
-        for step in program.steps:
-            if step.operation in _SERIES:
-                values.append(windows.finite(np.ascontiguousarray(getattr(bars, step.operation), dtype=np.float64)))
+        for place, step in enumerate(program.steps):
+            if step.symbol is not None:
+                values.append(_value_of_another(program, place, values, others, clocks))
+            elif step.operation == "of":
+                values.append(_taken_over(program, step, values, others, bars))
             else:
-                inputs = [values[place] for place in step.inputs]
-                values.append(_OPERATIONS[step.operation](*inputs, *step.parameters))
-            for place in step.inputs:
-                uses[place] -= 1
+                values.append(_value(step, values, bars, program.timezone, clocks))
+            for each in step.inputs:
+                uses[each] -= 1
                 # Let go at once: years of minute bars are megabytes a value, and a program may have hundreds.
-                if not uses[place]:
-                    values[place] = None
+                if not uses[each]:
+                    values[each] = None
     entry, exit, rank = program.results
     return Signals(
         entry=_signal(values[entry], count),
@@ -102,6 +110,40 @@ def _uses(program: Program) -> list[int]:
         if result is not None:
             uses[result] += 1
     return uses
+
+
+def _value(step: Step, values: list[Any], bars: Bars, timezone: str, clocks: dict[str | None, Clock]) -> Any:
+    if step.operation in _SERIES:
+        return windows.finite(np.ascontiguousarray(getattr(bars, step.operation), dtype=np.float64))
+    inputs = [values[place] for place in step.inputs]
+    if step.operation in TIMES or step.operation in SESSIONS:
+        if step.symbol not in clocks:
+            clocks[step.symbol] = Clock(np.asarray(bars.timestamp, np.int64), timezone)
+        if step.operation in TIMES:
+            return TIMES[step.operation](clocks[step.symbol])
+        return SESSIONS[step.operation](clocks[step.symbol], *inputs)
+    return _OPERATIONS[step.operation](*inputs, *step.parameters)
+
+
+def _value_of_another(
+    program: Program, place: int, values: list[Any], others: Others | None, clocks: dict[str | None, Clock]
+) -> Any:
+    # Counted once for all the symbols that are traded.
+    step = program.steps[place]
+    if others is None or step.symbol is None:
+        raise ValueError(f"others must have the bars of {', '.join(program.others)}, was None")
+    known = others.known(place)
+    if known is not None:
+        return known
+    return others.keep(place, _value(step, values, others.bars[step.symbol], program.timezone, clocks))
+
+
+def _taken_over(program: Program, step: Step, values: list[Any], others: Others | None, bars: Bars) -> Any:
+    (place,) = step.inputs
+    symbol = program.steps[place].symbol
+    assert others is not None
+    assert symbol is not None
+    return others.aligned(symbol, values[place], np.asarray(bars.timestamp, np.int64))
 
 
 def _signal(condition: conditions.Condition, count: int) -> Booleans:

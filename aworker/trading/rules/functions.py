@@ -309,6 +309,15 @@ def _sar(steps: Steps, step: float, most: float) -> int:
     return steps.add("sar", steps.bars("high"), steps.bars("low"), parameters=(step, most), look_back=1, settle=None)
 
 
+def _time(operation: str, settle: int | None = 0) -> Callable[[Steps], int]:
+    return lambda steps: steps.add(operation, settle=settle)
+
+
+def _session(operation: str, *names: str) -> Callable[[Steps], int]:
+    # How long a day is in bars is not known here.
+    return lambda steps: steps.add(operation, *(steps.bars(name) for name in names), settle=None)
+
+
 def _dema(steps: Steps, series: int, window: int) -> int:
     once = _ema(steps, series, window)
     return steps.add("subtract", _scaled(steps, 2.0, once), _ema(steps, once, window))
@@ -512,12 +521,40 @@ FUNCTIONS: dict[str, Function] = {
             "covariance of the two series' returns over the variance of the market's",
             _beta,
         ),
+        Function("weekday", (), "day of the week, 1 is Monday", _time("weekday")),
+        Function("month", (), "month, 1 to 12", _time("month")),
+        Function("day_of_month", (), "day of the month, 1 to 31", _time("day_of_month")),
+        Function(
+            "trading_day", (), "number of the day among those of its month that have bars", _time("trading_day", None)
+        ),
+        Function("days_left", (), "days of the month after this one, 0 on its last", _time("days_left")),
+        Function(
+            "weekdays_left", (), "Mondays to Fridays of the month after this day, holidays too", _time("weekdays_left")
+        ),
+        Function("hour", (), "hour of the bar's opening, 0 to 23", _time("hour")),
+        Function("minute", (), "minute of the bar's opening, 0 to 59", _time("minute")),
+        Function("time_of_day", (), "time of the bar's opening as hhmm: 1555 is 15:55", _time("time_of_day")),
+        Function("session_bar", (), "number of the bar in its day, 1 is the first", _time("session_bar", None)),
+        Function("session_open", (), "opening price of the day", _session("session_open", "open")),
+        Function("session_high", (), "highest price of the day so far", _session("session_high", "high")),
+        Function("session_low", (), "lowest price of the day so far", _session("session_low", "low")),
+        Function(
+            "session_vwap",
+            (),
+            "average of (high + low + close) / 3 of the day so far, weighted by volume",
+            _session("session_vwap", "high", "low", "close", "volume"),
+        ),
         Function("dema", (_series(), _window(20)), "double exponential moving average", _dema),
         Function("tema", (_series(), _window(20)), "triple exponential moving average", _tema),
         Function("hma", (_series(), _window(20, minimum=2)), "Hull moving average", _hma),
         Function("vwma", (_series(), _window(20)), "moving average weighted by volume", _vwma),
     )
 }
+
+OF_THE_DAY = frozenset(
+    ("hour", "minute", "time_of_day", "session_bar", "session_open", "session_high", "session_low", "session_vwap")
+)
+"""Functions that say something only of bars shorter than a day."""
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     name: (ours,)
@@ -545,6 +582,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "stochastic_d": "stoch_d",
         "stochastic_k": "stoch_k",
         "volume": "v vol",
+        "day_of_month": "day dayofmonth",
+        "time_of_day": "time hhmm",
+        "weekday": "dayofweek day_of_week",
         "correlation": "correl corr",
         "count": "countif",
         "donchian_upper": "donchian dc_upper",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import math
+import re
 from typing import Literal
 
 from aworker.trading.rules.functions import (
@@ -34,6 +35,7 @@ _LEAST_LIKENESS = 0.75
 
 Kind = Literal["condition", "score"]
 
+_SYMBOL = re.compile(r"[A-Z0-9^][A-Z0-9.^=_-]{0,31}")
 _SERIES = ("open", "high", "low", "close", "volume")
 _ARITHMETIC: dict[type[ast.operator], str] = {
     ast.Add: "add",
@@ -196,6 +198,8 @@ class _Parser:
     def call(self, node: ast.expr, name: ast.expr, call: ast.Call, depth: int) -> int:
         if not isinstance(name, ast.Name):
             raise self.error(node, f"function must be called by its name, was {self.source(name)}")
+        if name.id == "of":
+            return self.other(node, call, depth)
         function = FUNCTIONS.get(name.id)
         if function is None:
             if name.id in _SERIES:
@@ -219,6 +223,29 @@ class _Parser:
             return function.build(self.steps, *arguments)
         except ValueError as error:
             raise self.error(node, f"{function.name}: {error}", _example(function)) from None
+
+    def other(self, node: ast.expr, call: ast.Call, depth: int) -> int:
+        example = 'of("SPY", close > sma(close, 200))'
+        if len(call.args) != 2 or call.keywords:
+            raise self.error(node, f"of must have a symbol and what to look at, was {self.source(node)}", example)
+        named, looked_at = call.args
+        if not isinstance(named, ast.Constant) or not isinstance(named.value, str):
+            raise self.error(named, f"a symbol must stand in quotes, was {self.source(named)}", example)
+        symbol = named.value.upper()
+        if _SYMBOL.fullmatch(symbol) is None:
+            raise self.error(named, f"a symbol must be 1 to 32 of A-Z 0-9 . ^ = _ -, was {self.source(named)}", example)
+        if self.steps.symbol is not None:
+            raise self.error(node, "of must stand for itself, was inside another one; put it outside")
+        self.steps.symbol = symbol
+        try:
+            place = self.visit(looked_at, depth)
+        finally:
+            self.steps.symbol = None
+        if self.steps[place].symbol is None:
+            raise self.error(
+                looked_at, f"what of looks at must depend on the bars of {symbol}, was {self.source(looked_at)}"
+            )
+        return self.steps.taken_over(place)
 
     def bind(self, node: ast.expr, function: Function, call: ast.Call) -> dict[str, ast.expr]:
         names = [parameter.name for parameter in function.parameters]

@@ -41,6 +41,10 @@ class Program:
     """Places of the steps whose values entry, exit and rank are."""
     levels: tuple[tuple[str, int], ...] = field(default=(), repr=False)
     """Names and places of further numbers: what the rules of a strategy's limits say."""
+    others: dict[str, int | None] = field(default_factory=dict, repr=False)
+    """Other symbols that it looks at, and how many of their latest bars give the last bar's values; None = all."""
+    timezone: str = "UTC"
+    """Where its days and times of the day are."""
 
 
 def parse_rule(text: str, kind: Kind) -> Rule:
@@ -54,7 +58,11 @@ def parse_rule(text: str, kind: Kind) -> Rule:
 
 
 def compile_program(
-    entry: str, exit: str | None = None, rank: str | None = None, levels: Mapping[str, str] = MappingProxyType({})
+    entry: str,
+    exit: str | None = None,
+    rank: str | None = None,
+    levels: Mapping[str, str] = MappingProxyType({}),
+    timezone: str = "UTC",
 ) -> Program:
     """Parse a strategy's rules into one program; ``levels`` are further numbers by name.
 
@@ -68,13 +76,30 @@ def compile_program(
     results = (entry_place, exit_place, rank_place)
     last = [steps[place] for place in (*results, *(place for _, place in level_places)) if place is not None]
     histories = [step.history for step in last]
+    tail_bars = None if None in histories else 1 + max(each for each in histories if each is not None)
     return Program(
         entry=Rule(entry, "condition", steps[entry_place].look_back),
         exit=None if exit is None or exit_place is None else Rule(exit, "condition", steps[exit_place].look_back),
         rank=None if rank is None or rank_place is None else Rule(rank, "score", steps[rank_place].look_back),
         look_back=max(step.look_back for step in last),
-        tail_bars=None if None in histories else 1 + max(each for each in histories if each is not None),
+        tail_bars=tail_bars,
         steps=steps.freeze(),
         results=results,
         levels=level_places,
+        others=_others(steps, tail_bars),
+        timezone=timezone,
     )
+
+
+def _others(steps: Steps, tail_bars: int | None) -> dict[str, int | None]:
+    found: dict[str, int | None] = {}
+    for step in steps.freeze():
+        if step.operation != "of":
+            continue
+        inner = steps[step.inputs[0]]
+        if inner.symbol is not None:
+            # Twice as many: its market may trade on more days.
+            wanted = None if inner.history is None or tail_bars is None else 1 + inner.history + 2 * tail_bars
+            before = found.get(inner.symbol, 0)
+            found[inner.symbol] = None if wanted is None or before is None else max(before, wanted)
+    return found

@@ -21,6 +21,7 @@ _TOKEN = re.compile(
     r"(?P<space> +)"
     r"|(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
     r"|(?P<name>[A-Za-z_]\w*)"
+    r"|(?P<symbol>\"[^\"']*\"|'[^\"']*')"
     r"|(?P<refused>===|!==|\*\*|//|&&|\|\||<>|=<|=>|<<|>>|->)"
     r"|(?P<operator><=|>=|==|!=|[-+*/<>(),.=])",
     re.ASCII,
@@ -119,8 +120,10 @@ def scan(text: str) -> str:
     while place < len(clean):
         match = _TOKEN.match(clean, place)
         column = place + 1
-        if match is None or match.lastgroup == "refused":
-            token = clean[place] if match is None else match.group()
+        # A quoted text is a symbol, and of("SPY", ...) is the one place of it.
+        is_misplaced = match is not None and match.lastgroup == "symbol" and before[-2:] != ["of", "("]
+        if match is None or match.lastgroup == "refused" or is_misplaced:
+            token = match.group() if match is not None and match.lastgroup == "refused" else clean[place]
             raise _refused(text, column, token)
         place = match.end()
         token = match.group()
@@ -133,7 +136,7 @@ def scan(text: str) -> str:
             raise _bad_number(text, column, clean)
         if kind == "name" and token not in ("and", "or", "not"):
             _check_word(text, column, token, wants_value)
-        is_value = kind == "number" or (kind == "name" and token not in ("and", "or", "not"))
+        is_value = kind in ("number", "symbol") or (kind == "name" and token not in ("and", "or", "not"))
 
         if is_value or token == "not":
             if not wants_value:

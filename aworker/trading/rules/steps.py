@@ -27,6 +27,8 @@ class Step(NamedTuple):
     """Earlier bars that a value depends on by more than about 1e-9; None = all of them."""
     cost: int
     """Multiples of what an ordinary step takes."""
+    symbol: str | None = None
+    """Whose bars it stands on; None = the symbol that is traded, or none at all."""
 
     @property
     def is_constant(self) -> bool:
@@ -38,7 +40,9 @@ class Steps:
     """Steps in the making."""
 
     def __init__(self) -> None:
-        self._places: dict[tuple[str, tuple[int, ...], tuple[float, ...]], int] = {}
+        self.symbol: str | None = None
+        """Whose bars are meant by what is added."""
+        self._places: dict[tuple[str, tuple[int, ...], tuple[float, ...], str | None], int] = {}
         self._steps: list[Step] = []
         self.cost = 0
 
@@ -72,11 +76,14 @@ class Steps:
         ``look_back`` and ``settle`` are what the operation adds to its inputs': the bars until it is defined and
         those until a recursion has forgotten where it started (None = it never does).
         """
-        key = (operation, inputs, parameters)
+        before = [self._steps[each] for each in inputs]
+        symbol = None if operation == "constant" else self.symbol
+        if inputs:
+            symbol = next((step.symbol for step in before if step.symbol is not None), None)
+        key = (operation, inputs, parameters, symbol)
         place = self._places.get(key)
         if place is not None:
             return place
-        before = [self._steps[each] for each in inputs]
         histories = [step.history for step in before]
         history: int | None = None
         if settle is not None and None not in histories:
@@ -89,8 +96,22 @@ class Steps:
             look_back=max((each.look_back for each in before), default=0) + look_back,
             history=history,
             cost=cost,
+            symbol=symbol,
         )
+        return self._put(key, step)
+
+    def taken_over(self, place: int) -> int:
+        """Return the place of another symbol's value as the traded symbol sees it."""
+        step = self._steps[place]
+        key = ("of", (place,), (), None)
+        known = self._places.get(key)
+        if known is not None:
+            return known
+        # The other symbol may have bars from long before, so it needs none of the traded symbol's.
+        return self._put(key, Step("of", (place,), (), step.is_condition, 0, 0, 1))
+
+    def _put(self, key: tuple[str, tuple[int, ...], tuple[float, ...], str | None], step: Step) -> int:
         place = self._places[key] = len(self._steps)
         self._steps.append(step)
-        self.cost += cost
+        self.cost += step.cost
         return place

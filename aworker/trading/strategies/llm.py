@@ -47,6 +47,7 @@ In "strategy", the fields entry and exit are conditions, rank is a number, all i
 - values of a bar: {", ".join(SERIES)}
 - functions:
 {chr(10).join(f"  {signature}" for signature in INDICATORS.values())}
+- another symbol's values: of("SPY", close > sma(close, 200))
 - numbers, + - * /, the comparisons < <= > >=, and, or, not, parentheses. Percentages are in percent: 5 is 5%.
 Write every window as a number, also where it is the usual one.
 Only long trades exist. stop_loss, take_profit, trailing_stop and break_even are fractions (0.05 is 5%) or, as text, a

@@ -10,11 +10,13 @@ import difflib
 import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from aworker.errors import RequestDeclined
 from aworker.trading.rules import SERIES, RuleError, compile_program, parse_rule
+from aworker.trading.rules.functions import OF_THE_DAY
 
 MAX_NAME_CHARACTERS = 120
 MAX_DESCRIPTION_CHARACTERS = 2_000
@@ -37,6 +39,7 @@ TIMEFRAMES: dict[str, int] = {
 
 REENTRIES = ("cycle", "edge", "level")
 
+_TIME = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d")
 _SYMBOL = re.compile(r"[A-Z0-9^][A-Z0-9.^=_-]{0,31}")
 
 _Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
@@ -102,6 +105,9 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     risk: Risk = Risk()
     reentry: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(REENTRIES)})] = "cycle"
     """After a limit of `Risk`, ``cycle`` waits for an exit signal, ``edge`` for an entry signal, ``level`` for none."""
+    timezone: Annotated[str, msgspec.Meta(description="time zone of days and times, for bars below a day")] = "UTC"
+    flat_at: Annotated[str, msgspec.Meta(description="HH:MM from which on nothing is held")] | None = None
+    """For bars below a day: the time from which on nothing is held or bought until the next day."""
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,14 +178,39 @@ def check_rules(rules: Rules) -> Rules:
         risk=_checked_risk(rules.risk),
     )
     try:
-        compile_program(checked.entry, checked.exit, checked.rank, limit_rules(checked.risk))
+        program = compile_program(checked.entry, checked.exit, checked.rank, limit_rules(checked.risk))
     except RuleError as error:
         raise StrategyInvalid(f"rules must be a program within its limits, was not; {error.message}") from None
     if rules.timeframe not in TIMEFRAMES:
         raise _invalid("rules.timeframe", f"one of {', '.join(TIMEFRAMES)}", rules.timeframe, "1d is daily bars")
     if rules.reentry not in REENTRIES:
         raise _invalid("rules.reentry", f"one of {', '.join(REENTRIES)}", rules.reentry, "cycle is the default")
+    _check_times(rules, {step.operation for step in program.steps})
     return checked
+
+
+def _check_times(rules: Rules, operations: set[str]) -> None:
+    is_daily = TIMEFRAMES[rules.timeframe] >= TIMEFRAMES["1d"]
+    if rules.timezone != "UTC":
+        if is_daily:
+            raise _invalid("rules.timezone", f"left out with {rules.timeframe} bars", rules.timezone, "they are dates")
+        try:
+            ZoneInfo(rules.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise _invalid(
+                "rules.timezone", "a time zone such as America/New_York", rules.timezone, "UTC is the default"
+            ) from None
+    if rules.flat_at is not None:
+        if is_daily:
+            raise _invalid("rules.flat_at", f"left out with {rules.timeframe} bars", rules.flat_at, "use max_bars")
+        if _TIME.fullmatch(rules.flat_at) is None:
+            raise _invalid("rules.flat_at", "a time of day, HH:MM", rules.flat_at, "write 15:55")
+    of_the_day = sorted(operations & OF_THE_DAY)
+    if is_daily and of_the_day:
+        raise StrategyInvalid(
+            f"rules must be without the time of day with {rules.timeframe} bars, was with {of_the_day[0]}; "
+            "give a timeframe below a day"
+        )
 
 
 def _checked_risk(risk: Risk) -> Risk:
@@ -251,6 +282,8 @@ def source_text(rules: Rules) -> str:
     lines.append(("symbols", None if rules.symbols is None else ", ".join(rules.symbols)))
     lines.append(("timeframe", None if rules.timeframe == "1d" else rules.timeframe))
     lines.append(("reentry", None if rules.reentry == "cycle" else rules.reentry))
+    lines.append(("timezone", None if rules.timezone == "UTC" else rules.timezone))
+    lines.append(("flat_at", rules.flat_at))
     return "\n".join(f"{key}: {value}" for key, value in lines if value is not None)
 
 
@@ -269,6 +302,8 @@ SOURCE_KEYS = (
     "symbols",
     "timeframe",
     "reentry",
+    "timezone",
+    "flat_at",
 )
 
 _KNOWN_KEY = rf"(?<!\S)(?:{'|'.join(SOURCE_KEYS)}):"
@@ -292,6 +327,8 @@ _KEY_SYNONYMS = {
         "max_bars": "hold holding_period max_hold max_holding",
         "symbols": "symbol ticker tickers universe watchlist",
         "timeframe": "bar_size bars interval",
+        "timezone": "tz time_zone zone",
+        "flat_at": "flat close_at flat_by",
     }.items()
     for name in names.split()
 }
@@ -380,6 +417,10 @@ def apply_fields(rules: Rules, fields: dict[str, str]) -> Rules:
     }
     if "entry" in fields:
         changes["entry"] = fields["entry"]
+    if "timezone" in given:
+        changes["timezone"] = given["timezone"] or "UTC"
+    if "flat_at" in given:
+        changes["flat_at"] = given["flat_at"]
     if "symbols" in fields:
         changes["symbols"] = symbols_from_text(fields["symbols"], "source.symbols")
     risk: dict[str, Any] = {
@@ -425,6 +466,8 @@ def describe(rules: Rules) -> str:
     parts += [said[field].format(_limit_text(value)) for field, value in limits.items() if value is not None]
     if risk.max_bars is not None:
         parts.append(f"holds at most {risk.max_bars} bars")
+    if rules.flat_at is not None:
+        parts.append(f"holds nothing from {rules.flat_at} {rules.timezone} on")
     if rules.rank is not None:
         parts.append(f"ranks by {rules.rank}")
     universe = "every symbol" if rules.symbols is None else ", ".join(rules.symbols)

@@ -12,11 +12,12 @@ import pytest
 
 from aworker.trading.backtest.limits import OPEN as OPEN_TRADE
 from aworker.trading.backtest.simulation import REASONS, simulate
-from aworker.trading.bars.store import BarStore
+from aworker.trading.bars.store import Bars, BarStore
 from aworker.trading.rules import compile_program
+from aworker.trading.rules.calendar import flat_bars
 from aworker.trading.rules.evaluate import evaluate
 from aworker.trading.strategies.strategy import Risk, limit_rules
-from tests.kit.market import flags, make_bars
+from tests.kit.market import START_S, flags, make_bars
 
 NAN = float("nan")
 TEN = make_bars(
@@ -146,3 +147,21 @@ def test_trades_agree_with_another_engine(case: dict[str, Any]) -> None:
     assert bars.timestamp[made.exit_bar[closed]].tolist() == gone
     assert made.entry_price[closed] == pytest.approx(paid, rel=1e-9)
     assert made.exit_price[closed] == pytest.approx(got, rel=1e-9)
+
+
+def test_a_position_is_closed_at_the_first_bar_of_the_time_or_of_the_next_day() -> None:
+    # Two days of hourly bars from 14:00, the second without a bar at 17:00 or later.
+    hours = [14, 15, 16, 17, 18, 24 + 14, 24 + 15, 48 + 14, 48 + 15]
+    timestamp = START_S + 3_600 * np.array(hours, np.int64)
+    price = np.arange(10.0, 19.0)
+    bars = Bars("TEST", "1h", timestamp, price, price + 0.5, price - 0.5, price, np.full(9, 1.0))
+    entry = flags(9, 0, 2, 3, 5)
+
+    made = simulate(bars, entry, None, Risk(), "level", flat=flat_bars(timestamp, "UTC", "17:00"))
+
+    # Entered at 15:00 and out at 17:00; a signal at 16:00 may not enter at 17:00, one at 17:00 not at 18:00.
+    # Entered at 15:00 of the second day, which ends before 17:00: out at the first bar of the third.
+    assert [REASONS[reason] for reason in made.reason] == ["flat", "flat"]
+    assert made.entry_bar.tolist() == [1, 6]
+    assert made.exit_bar.tolist() == [3, 7]
+    assert made.exit_price.tolist() == [13.0, 17.0]

@@ -24,6 +24,10 @@ class Bars:
     close: Numbers
     volume: Numbers
 
+    @property
+    def timestamp(self) -> NDArray[np.int64]:
+        return 86_400 * np.arange(self.close.size)
+
     def every(self, change: object) -> Bars:
         return Bars(*(change(each) for each in (self.open, self.high, self.low, self.close, self.volume)))  # type: ignore[operator]
 
