@@ -20,6 +20,8 @@ from aworker.cli.queues import clear, peek, stats
 from aworker.cli.serving.run import run
 from aworker.cli.serving.web import web
 from aworker.cli.tasks import cancel, enqueue, result
+from aworker.cli.watching.top import top
+from aworker.cli.watching.workers import workers
 from aworker.errors import AworkerError, ConfigError, PayloadInvalid, QueueUnavailable
 
 UNAVAILABLE = 69
@@ -42,6 +44,8 @@ program.command()(cancel)
 program.command()(promote)
 program.command()(demote)
 program.command()(why)
+program.command()(top)
+program.command()(workers)
 program.command()(stats)
 program.command()(peek)
 program.command()(clear)

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from aworker.overview.snapshot import Level
 from aworker.queues.presence import MINUTES
-from aworker.web.site.snapshot import Level
 
 WIDTH, HEIGHT = 600, 120
 

@@ -23,6 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aworker.config import Config, HttpConfig
 from aworker.errors import AworkerError, ConfigError
 from aworker.logs import one_line
+from aworker.overview.snapshot import Snapshot, take
+from aworker.overview.verdict import Verdict, judge, unreachable
 from aworker.queues.connection import connect, connection_arguments
 from aworker.queues.hand.dead_letters import ENTRY_ID
 from aworker.queues.hand.look import NEWEST, PAGE, look_at_dead, look_at_delayed, look_at_waiting
@@ -31,9 +33,7 @@ from aworker.web.site.actions import ACTIONS, carry_out, is_known_target
 from aworker.web.site.guard import COOKIE, HEADERS, SESSION_S, TOKEN_LEAST, Sessions, Tries, is_own_host, is_same_origin
 from aworker.web.site.live import WATCHERS_MOST, Closing, Parts, events
 from aworker.web.site.rendering import fragment, laid_out, short, static
-from aworker.web.site.snapshot import Snapshot, take
 from aworker.web.site.task import view_letter, view_task
-from aworker.web.site.verdict import Verdict, judge, unreachable
 
 ANSWER_TIMEOUT_S = 10.0
 SNAPSHOT_S = 1.0

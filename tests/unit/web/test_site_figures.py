@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from aworker.overview.snapshot import Level, _rates
 from aworker.queues.presence import MINUTES, Minute
 from aworker.web.site.charts import HEIGHT, WIDTH, curve, hour
 from aworker.web.site.rendering import PAYLOAD_MOST, duration, instant, laid_out, short, visible
-from aworker.web.site.snapshot import Level, _rates
 
 
 def level(label: str, minutes: dict[int, Minute]) -> Level:

@@ -1,9 +1,9 @@
-"""The overview's numbers: two round trips to Redis, three where a worker does not say what it holds."""
+"""The numbers: two round trips to Redis, three where a worker does not say what it holds."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,6 +28,8 @@ from aworker.queues.scripts import LOOK
 WORKERS_MOST = 1_000
 SILENT_S = 15.0
 """Three beats missed."""
+LAG_S = 5.0
+"""A loop that has not turned for longer is blocked."""
 RATE_MINUTES = 5
 AGE_MOST_S = 86_400.0
 """A task that says it is older counts as one that does not say when it was made."""
@@ -59,6 +61,15 @@ class Worker(msgspec.Struct):
     def is_gone(self) -> bool:
         """Whether it has missed three beats."""
         return self.silent_s > SILENT_S
+
+    @property
+    def state(self) -> Literal["serves", "drains", "blocked", "silent"]:
+        """What it does, in a word."""
+        if self.is_gone:
+            return "silent"
+        if self.said is not None and self.said.loop_lag_s > LAG_S:
+            return "blocked"
+        return "drains" if self.said is not None and self.said.is_draining else "serves"
 
 
 class TypeRow(msgspec.Struct):

@@ -6,12 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from aworker.web.site.snapshot import Snapshot
+from aworker.overview.snapshot import LAG_S, Snapshot
 
 Word = Literal["well", "look", "trouble"]
 
 OLD_S = 300.0
-LAG_S = 5.0
 FAILURE_SHARE = 0.2
 FAILURES_LEAST = 5
 RECENT_DEAD_S = 3_600.0

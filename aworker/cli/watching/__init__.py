@@ -1,0 +1,1 @@
+"""Commands that look on: `top` and `workers`."""
