@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter, deque
+from typing import NamedTuple
 
 BUCKETS_S = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -16,6 +17,7 @@ BUCKETS_S = (
 """Upper bounds of durations, from a millisecond to an hour."""
 
 RECENT_MOST = 10
+HELD_REMEMBERED_S = 3_600.0
 
 CONNECTIONS = ("lane", "bell", "side", "heartbeat", "slot", "writes", "control", "other")
 REDIS_ERRORS = ("connection", "timeout", "read_only", "out_of_memory", "loading", "permission", "other")
@@ -43,6 +45,15 @@ class Histogram:
         self.sum_s += duration_s
 
 
+class Held(NamedTuple):
+    """How a task type held the loop within the last hour or so, when a step of its handler took long."""
+
+    longest_s: float
+    times: int
+    at_s: float
+    """Epoch second of the last time."""
+
+
 class Tally:
     """Tasks of this process, by type and level."""
 
@@ -58,6 +69,16 @@ class Tally:
         self.wait_s: dict[tuple[str, str], Histogram] = {}
         """From ``created_at`` to the handler's start."""
         self.run_s: dict[tuple[str, str], Histogram] = {}
+        self.held: dict[str, Held] = {}
+        """By task type."""
+
+    def hold(self, task_type: str, held_s: float) -> None:
+        """Note that a handler held the loop for long."""
+        now_s = time.time()
+        known = self.held.get(task_type)
+        if known is None or now_s - known.at_s > HELD_REMEMBERED_S:
+            known = Held(0.0, 0, now_s)
+        self.held[task_type] = Held(max(known.longest_s, held_s), known.times + 1, now_s)
 
     def started(self, task_type: str, label: str, wait_s: float | None) -> None:
         """Note that a handler starts; ``wait_s`` is None where the payload does not say when it was made."""

@@ -20,6 +20,7 @@ from aworker.cli.queues import clear, peek, stats
 from aworker.cli.serving.run import run
 from aworker.cli.serving.web import web
 from aworker.cli.tasks import cancel, enqueue, result
+from aworker.cli.watching.doctor import doctor
 from aworker.cli.watching.top import top
 from aworker.cli.watching.workers import workers
 from aworker.errors import AworkerError, ConfigError, PayloadInvalid, QueueUnavailable
@@ -57,6 +58,7 @@ program.add_typer(bars, name="bars")
 program.command()(backtest)
 program.command()(alerts)
 program.command()(check)
+program.command()(doctor)
 program.command()(bench)
 
 

@@ -31,8 +31,10 @@ from aworker.execution.pool.frames import TaskInfo
 from aworker.execution.pool.parent import Pool, RaisedInChild
 from aworker.execution.registry import Handler
 from aworker.execution.retry import Retry
+from aworker.execution.steps import stepped
 from aworker.lease import Lease
 from aworker.logs import running_task
+from aworker.metrics import tally
 from aworker.outcome import Completed, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.task import Task
 
@@ -74,6 +76,10 @@ class Run:
         if isinstance(outcome, Lost):
             return "lease_lost"
         return "released" if isinstance(outcome, Returned) else "cancelled"
+
+    def holds_loop(self, held_s: float) -> None:
+        """Note that the handler held the loop for long."""
+        tally.hold(self.task.task_type, held_s)
 
     def _lost(self) -> None:
         self.stop(Lost())
@@ -143,7 +149,7 @@ class Executor:
                 )
             else:
                 args = task.args if handler.takes_dict else convert_arguments(task.args, handler.args_type)
-                result = await handler.function(args, self._context(run, progress))
+                result = await stepped(handler.function(args, self._context(run, progress)), run.holds_loop)
             if isinstance(result, Retry):
                 return self._asked_again(run, result)
             return Completed(as_object(result))

@@ -82,6 +82,7 @@ def worker_values(worker: Worker, now_s: float) -> dict[str, Any]:
         "pid": said and said.pid,
         "version": said and said.version,
         "delivery": said and said.delivery,
+        "config_hash": said and said.config_hash,
         "up_s": said and _rounded(max(0.0, now_s - said.started_at_s)),
         "slots": said and said.slots,
         "busy": said.busy if said else worker.leases,

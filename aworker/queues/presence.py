@@ -20,6 +20,7 @@ REMEMBERED_S = 600
 MINUTES = 60
 RUNNING_MOST = 50
 TYPES_MOST = 50
+HELD_MOST = 5
 ID_MOST = 200
 
 
@@ -42,6 +43,17 @@ class EndedTask(msgspec.Struct, array_like=True):
     outcome: str
     run_s: float
     ended_at_s: float
+
+
+class HeldLoop(msgspec.Struct, array_like=True):
+    """A task type whose handler held the loop for long."""
+
+    task_type: str
+    longest_s: float
+    times: int
+    """Within an hour or so."""
+    at_s: float
+    """The last time."""
 
 
 class TypeCounts(msgspec.Struct):
@@ -83,6 +95,8 @@ class Presence(msgspec.Struct, omit_defaults=True):
     recent: list[EndedTask] = []
     types: dict[str, TypeCounts] = {}
     """The 50 busiest."""
+    held: list[HeldLoop] = []
+    """The five that held the loop longest."""
 
     @property
     def alive_children(self) -> int:

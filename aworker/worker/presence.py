@@ -14,10 +14,12 @@ from aworker.config import Config
 from aworker.execution.executor import Run
 from aworker.metrics import Histogram, Tally, tally
 from aworker.queues.presence import (
+    HELD_MOST,
     ID_MOST,
     RUNNING_MOST,
     TYPES_MOST,
     EndedTask,
+    HeldLoop,
     Minute,
     Presence,
     RunningTask,
@@ -63,6 +65,10 @@ def describe(
             for task_id, task_type, label, outcome, run_s, ended_at_s in list(tally.recent)
         ],
         types=_types(tally),
+        held=[
+            HeldLoop(_cut(task_type), round(held.longest_s, 3), held.times, round(held.at_s, 3))
+            for task_type, held in sorted(tally.held.items(), key=lambda one: -one[1].longest_s)[:HELD_MOST]
+        ],
     )
     return presence, _levels(tally, [level.label for level in config.queues])
 

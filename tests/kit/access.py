@@ -96,7 +96,15 @@ def _commands(here: Here, done: Done, strategy: str, at: tuple[str, str]) -> Non
         done("enqueue", "echo", "--task-id", name)
     done("promote", "one")
     done("demote", "one")
-    for command in (("why", "one"), ("stats",), ("peek", "normal"), ("cancel", "one"), ("clear", "normal", "--yes")):
+    for command in (
+        ("why", "one"),
+        ("stats",),
+        ("workers",),
+        ("top", "--once"),
+        ("peek", "normal"),
+        ("cancel", "one"),
+        ("clear", "normal", "--yes"),
+    ):
         done(*command)
     assert here("cancel", "nobody", *at).returncode == 3
     done("resume", "normal")

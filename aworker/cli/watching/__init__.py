@@ -1,1 +1,1 @@
-"""Commands that look on: `top` and `workers`."""
+"""Commands that look on: `top`, `workers`, `doctor`."""

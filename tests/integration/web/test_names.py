@@ -86,7 +86,7 @@ def test_every_alert_has_its_section() -> None:
     links = re.findall(r"runbook_url: docs/operations\.md#(\w+)", RULES)
 
     assert links == [alert.lower() for alert in alerts]
-    sections = HANDBOOK.partition("\n## Alerts\n")[2].split("\n### ")[1:]
+    sections = HANDBOOK.partition("\n## Alerts\n")[2].partition("\n## ")[0].split("\n### ")[1:]
     assert [section.split("\n")[0] for section in sections] == alerts
     for section in sections:
         assert len(section.split()) > 40, section.split("\n")[0]
