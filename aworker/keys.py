@@ -66,6 +66,10 @@ class Keys:
         """string: what a worker says of itself, expires after 30 s."""
         return f"{self.prefix}presence:{worker_id}"
 
+    def ended_session(self, mark: str) -> str:
+        """string: somebody logged out of the page; expires when the session would have."""
+        return f"{self.prefix}ended_session:{mark}"
+
     def leases(self, worker_id: str) -> str:
         """hash: lease id to header and payload, one entry for each running task."""
         return f"{self.prefix}leases:{worker_id}"

@@ -19,6 +19,9 @@ from urllib.parse import urlsplit
 
 SESSION_S = 8 * 3_600
 COOKIE = "aworker_session"
+KNOWN_COOKIE = "aworker_known"
+KNOWN_S = 90 * 86_400
+"""How long a browser is known by which somebody has logged in."""
 TOKEN_LEAST = 16
 TRIES = 5
 TRIES_OF_ALL = 30
@@ -94,6 +97,25 @@ class Sessions:
         is_ours = hmac.compare_digest(self._signed("session", head).encode(), signature.encode("utf-8", "replace"))
         return self.is_open and is_ours and until.isascii() and until.isdigit() and int(until) > self._clock()
 
+    def mark_of(self, cookie: str) -> tuple[str, int]:
+        """Return a session's name, which opens nothing, and the seconds that it has left."""
+        head = cookie.rpartition(".")[0]
+        until = int(head.partition(".")[0])
+        return hashlib.sha256(head.encode()).hexdigest()[:32], max(1, until - int(self._clock()))
+
+    def make_known(self) -> str:
+        """Return a cookie by which this browser is known when it logs in again."""
+        head = f"{int(self._clock()) + KNOWN_S}.{secrets.token_urlsafe(16)}"
+        return f"{head}.{self._signed('known', head)}"
+
+    def known_as(self, cookie: str | None) -> str:
+        """Return the name of a browser that is known; empty for any other."""
+        head, _, signature = (cookie or "").rpartition(".")
+        until, _, name = head.partition(".")
+        is_ours = hmac.compare_digest(self._signed("known", head).encode(), signature.encode("utf-8", "replace"))
+        is_known = self.is_open and is_ours and until.isascii() and until.isdigit() and int(until) > self._clock()
+        return name if is_known else ""
+
     def form_token(self, cookie: str) -> str:
         """Return what a form of this session must carry."""
         return self._signed("form", cookie)
@@ -107,33 +129,50 @@ class Sessions:
 
 
 class Tries:
-    """Wrong tokens, by address and of all addresses: after so many within a minute, none is looked at."""
+    """Wrong tokens, by who gave them and of all that are not known: after so many within a minute none is looked at.
+
+    A browser that is known has tries of its own, so that nobody can keep a team out of its page by guessing.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._by_address: dict[str, deque[float]] = {}
         self._of_all: deque[float] = deque(maxlen=TRIES_OF_ALL)
 
-    def wait_s(self, address: str) -> float:
-        """How long an address must wait; 0 = it may try."""
+    def wait_s(self, address: str, known_as: str = "") -> float:
+        """How long an address, or a browser that is known, must wait; 0 = it may try."""
         now = self._clock()
         waits = [0.0]
-        for tried, most in ((self._by_address.get(address, deque()), TRIES), (self._of_all, TRIES_OF_ALL)):
+        own = self._by_address.get(_who(address, known_as), deque())
+        for tried, most in ((own, TRIES),) if known_as else ((own, TRIES), (self._of_all, TRIES_OF_ALL)):
             if len(tried) >= most:
                 waits.append(tried[0] + TRIES_WITHIN_S - now)
         return max(waits)
 
-    def note(self, address: str) -> None:
-        """Count a try, before it is known whether it is right."""
+    def note(self, address: str, known_as: str = "") -> None:
+        """Count a try, before it is clear whether it is right."""
         now = self._clock()
-        if address not in self._by_address and len(self._by_address) >= _ADDRESSES_MOST:
+        who = _who(address, known_as)
+        if who not in self._by_address and len(self._by_address) >= _ADDRESSES_MOST:
             self._by_address = {
                 known: tried for known, tried in self._by_address.items() if tried[-1] > now - TRIES_WITHIN_S
             }
-        if len(self._by_address) < _ADDRESSES_MOST or address in self._by_address:
-            self._by_address.setdefault(address, deque(maxlen=TRIES)).append(now)
-        self._of_all.append(now)
+        if len(self._by_address) < _ADDRESSES_MOST or who in self._by_address:
+            self._by_address.setdefault(who, deque(maxlen=TRIES)).append(now)
+        if not known_as:
+            self._of_all.append(now)
 
-    def forget(self, address: str) -> None:
-        """Start anew for an address whose token was right."""
-        self._by_address.pop(address, None)
+    def forget(self, address: str, known_as: str = "") -> None:
+        """Start anew for somebody whose token was right."""
+        self._by_address.pop(_who(address, known_as), None)
+
+
+def _who(address: str, known_as: str) -> str:
+    if known_as:
+        return f"browser {known_as}"
+    try:
+        whole = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    # Whoever has one address of IPv6 has all of its network.
+    return address if whole.version == 4 else str(ipaddress.ip_network((whole, 64), strict=False))

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aworker.config import Config, HttpConfig
 from aworker.errors import AworkerError, ConfigError
+from aworker.keys import Keys
 from aworker.logs import one_line
 from aworker.overview.snapshot import Snapshot, take
 from aworker.overview.verdict import Verdict, judge, unreachable
@@ -30,7 +31,18 @@ from aworker.queues.hand.dead_letters import ENTRY_ID
 from aworker.queues.hand.look import NEWEST, PAGE, look_at_dead, look_at_delayed, look_at_waiting
 from aworker.web.site import charts
 from aworker.web.site.actions import ACTIONS, carry_out, is_known_target
-from aworker.web.site.guard import COOKIE, HEADERS, SESSION_S, TOKEN_LEAST, Sessions, Tries, is_own_host, is_same_origin
+from aworker.web.site.guard import (
+    COOKIE,
+    HEADERS,
+    KNOWN_COOKIE,
+    KNOWN_S,
+    SESSION_S,
+    TOKEN_LEAST,
+    Sessions,
+    Tries,
+    is_own_host,
+    is_same_origin,
+)
 from aworker.web.site.live import WATCHERS_MOST, Closing, Parts, events
 from aworker.web.site.rendering import fragment, laid_out, short, static
 from aworker.web.site.task import view_letter, view_task
@@ -203,37 +215,47 @@ class Site:
         if request.method != "POST":
             return self._page(request, "login.html", error="")
         address = _address(request)
-        wait_s = self._tries.wait_s(address)
+        known_as = self._sessions.known_as(request.cookies.get(KNOWN_COOKIE))
+        wait_s = self._tries.wait_s(address, known_as)
         if wait_s > 0:
             logger.warning("{}", one_line(f"From the page, by {address}: too many wrong tokens, none is looked at"))
             response = self._page(request, "login.html", 429, error=f"Too many tries; wait {wait_s:.0f} s.")
             response.headers["retry-after"] = str(int(wait_s) + 1)
             return response
         form = await _form(request)
-        self._tries.note(address)
+        self._tries.note(address, known_as)
         if form is None or not is_same_origin(request.headers.get("origin"), request.headers.get("host", "")):
             return self._page(request, "login.html", 400, error="That form could not be read.")
         if not self._sessions.is_token(form.get("token", "")):
             logger.warning("{}", one_line(f"From the page, by {address}: a wrong token"))
             return self._page(request, "login.html", 403, error="That is not the token.")
-        self._tries.forget(address)
+        self._tries.forget(address, known_as)
         logger.bind(audit="login").info("{}", one_line(f"From the page, by {address}: logged in"))
         redirect = RedirectResponse(_base(request) + "/", 303)
-        redirect.set_cookie(
-            COOKIE,
-            self._sessions.begin(),
-            max_age=SESSION_S,
-            path=_base(request) or "/",
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
+        cookies = [(COOKIE, self._sessions.begin(), SESSION_S), (KNOWN_COOKIE, self._sessions.make_known(), KNOWN_S)]
+        for name, value, lives_s in cookies:
+            redirect.set_cookie(
+                name,
+                value,
+                max_age=lives_s,
+                path=_base(request) or "/",
+                httponly=True,
+                samesite="strict",
+                secure=request.url.scheme == "https",
+            )
         return redirect
 
     async def _logout(self, request: Request) -> Response:
         refused = await self._refused(request, await _form(request))
         if refused is not None:
             return refused
+        # For every process that serves the page and as long as it would have lasted, whoever else has the cookie.
+        mark, left_s = self._sessions.mark_of(request.cookies[COOKIE])
+        try:
+            async with self._redis() as client:
+                await client.set(self._ended(mark), "1", ex=left_s)
+        except UNANSWERED as error:
+            logger.warning(f"From the page: a logout is not known elsewhere: {type(error).__name__}")
         redirect = RedirectResponse(_base(request) + "/", 303)
         redirect.delete_cookie(COOKIE, path=_base(request) or "/", httponly=True, samesite="strict")
         return redirect
@@ -243,7 +265,7 @@ class Site:
         action = ACTIONS.get(name)
         if action is None:
             return await self._not_found(request, None)
-        if not self._may_act(request):
+        if not self._may_act(request) or await self._has_ended(request):
             text = "Log in with the token to act." if self._sessions.is_open else "This page is read-only."
             return self._page(request, "message.html", 403, title="Not allowed", text=text)
         config = self._config()
@@ -278,6 +300,14 @@ class Site:
 
     def _may_act(self, request: Request) -> bool:
         return self._sessions.holds(request.cookies.get(COOKIE))
+
+    async def _has_ended(self, request: Request) -> bool:
+        mark, _ = self._sessions.mark_of(request.cookies[COOKIE])
+        async with self._redis() as client:
+            return bool(await client.exists(self._ended(mark)))
+
+    def _ended(self, mark: str) -> str:
+        return Keys(self._config().redis.key_prefix).ended_session(mark)
 
     # Within.
 

@@ -246,6 +246,60 @@ def test_tries_are_forgotten_with_time_and_bounded_by_all_addresses() -> None:
     assert len(tries._by_address) <= 1_000
 
 
+def test_a_browser_that_is_known_has_tries_of_its_own() -> None:
+    now = [0.0]
+    tries = Tries(lambda: now[0])
+    for index in range(TRIES_OF_ALL):
+        tries.note(f"10.0.0.{index}")
+    assert tries.wait_s("10.0.1.1") > 0
+    assert tries.wait_s("10.0.0.1", "mine") == 0
+
+    for _ in range(TRIES):
+        tries.note("10.0.0.1", "mine")
+    assert tries.wait_s("10.9.9.9", "mine") > 0
+    assert tries.wait_s("10.0.0.1", "another's") == 0
+
+
+def test_a_network_of_ipv6_is_one_address() -> None:
+    tries = Tries(lambda: 0.0)
+    for index in range(TRIES):
+        tries.note(f"2001:db8:1:2::{index + 1}")
+
+    assert tries.wait_s("2001:db8:1:2:ffff::9") > 0
+    assert tries.wait_s("2001:db8:1:3::1") == 0
+
+
+async def test_guessing_keeps_nobody_out_who_was_in_before(filled: QueueScripts, redis_url: str) -> None:
+    async with asked(redis_url, token=TOKEN) as client:
+        assert (await log_in(client)).status_code == 303
+        known = {"aworker_known": str(client.cookies["aworker_known"])}
+        client.cookies.clear()
+        for index in range(TRIES_OF_ALL):
+            await log_in(client, f"guess-{index}")
+        assert (await log_in(client)).status_code == 429
+
+        for forged in (known["aworker_known"][:-1] + "x", "1.a.b", ""):
+            client.cookies.update({"aworker_known": forged})
+            assert (await log_in(client)).status_code == 429
+        client.cookies.update(known)
+        assert (await log_in(client)).status_code == 303
+
+
+async def test_a_session_that_was_logged_out_of_acts_nowhere(filled: QueueScripts, redis_url: str) -> None:
+    async with asked(redis_url, token=TOKEN) as client, asked(redis_url, token=TOKEN) as elsewhere:
+        await log_in(client)
+        elsewhere.cookies.update(client.cookies)
+        asks = await elsewhere.get("/do/pause-queue", params={"id": "normal"})
+        assert asks.status_code == 200
+        await client.post("/logout", data={"csrf": form_token((await client.get("/")).text)})
+
+        after = await elsewhere.post("/do/pause-queue", params={"id": "normal"}, data={"csrf": form_token(asks.text)})
+        assert after.status_code == 403
+        assert filled.client.hgetall(filled.keys.paused) == {}
+        (ended,) = filled.client.keys("aworker:ended_session:*")
+        assert 28_000 < filled.client.ttl(ended) <= 28_800
+
+
 def test_a_session_is_bound_to_the_token_and_to_time() -> None:
     now = [1_000.0]
     sessions = Sessions(TOKEN, lambda: now[0])
