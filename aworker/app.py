@@ -70,6 +70,7 @@ def _add_trading(registry: Registry, config: Config, closing: AsyncExitStack | N
         costs.commission,
         costs.slippage,
         LanguageModel(llm) if llm.base_url else None,
+        borrow=costs.borrow,
     ).register(registry)
 
 

@@ -133,6 +133,8 @@ class BacktestConfig(Section, frozen=True):
     """Fraction of the value, each side."""
     slippage: float = 0.0
     """Fraction of the price, each side, against the trade."""
+    borrow: float = 0.0
+    """What a short pays a year, a fraction of the value it sold."""
 
 
 class StrategiesConfig(Section, frozen=True):
@@ -443,6 +445,7 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
             a_fraction,
         ),
         (0 <= config.backtest.slippage < 1, "backtest.slippage", "0 <= x < 1", config.backtest.slippage, a_fraction),
+        (0 <= config.backtest.borrow < 10, "backtest.borrow", "0 <= x < 10", config.backtest.borrow, a_fraction),
         (config.strategies.first_id >= 1, "strategies.first_id", ">= 1", config.strategies.first_id, "use 1000000"),
         (not config.llm.base_url or bool(config.llm.model), "llm.model", "set when base_url is", config.llm.model, ""),
         (

@@ -141,7 +141,7 @@ class TradingHandlers:
     """The handlers of one worker.
 
     ``max_age_s`` (0 = off) is how long ago a symbol's latest bar may have begun to give a signal; ``commission`` and
-    ``slippage`` are fractions a side.
+    ``slippage`` are fractions a side, ``borrow`` is one a year.
     """
 
     def __init__(
@@ -152,12 +152,15 @@ class TradingHandlers:
         commission: float,
         slippage: float,
         llm: LanguageModelLike | None,
+        *,
+        borrow: float = 0.0,
     ) -> None:
         self._store = store
         self._market_data_path = market_data_path or None
         self._max_age_s = max_age_s
         self._commission = commission
         self._slippage = slippage
+        self._borrow = borrow
         self._llm = llm
 
     def register(self, registry: Registry) -> None:
@@ -200,6 +203,7 @@ class TradingHandlers:
             "market_data_path": self._market_data_path,
             "commission": self._commission,
             "slippage": self._slippage,
+            "borrow": self._borrow,
         }
         symbols = request["symbols"] or rules.symbols
         if symbols is not None and len(symbols) <= _SMALL_SYMBOLS and rules.timeframe in ("1d", "1w"):

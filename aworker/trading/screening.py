@@ -19,7 +19,7 @@ from aworker.trading.bars.store import Bars, BarStore, timeframe_s
 from aworker.trading.rules import Program, RuleError, compile_program
 from aworker.trading.rules.evaluate import evaluate
 from aworker.trading.rules.others import MOST_AGE_S, Others
-from aworker.trading.strategies.strategy import Rules, limit_rules
+from aworker.trading.strategies.strategy import Rules, limit_rules, side_rules
 
 if TYPE_CHECKING:
     from aworker.execution.context import Context
@@ -71,7 +71,12 @@ def compiled(rules: Rules, *, exit: bool = False, rank: bool = False) -> Program
     try:
         levels = limit_rules(rules.risk) if exit else {}
         return compile_program(
-            rules.entry, rules.exit if exit else None, rules.rank if rank else None, levels, rules.timezone
+            rules.entry,
+            rules.exit if exit else None,
+            rules.rank if rank else None,
+            levels,
+            rules.timezone,
+            side_rules(rules) if exit else {},
         )
     except RuleError as error:
         raise RequestDeclined(f"strategy must have rules that compile, was: {error}; correct it") from error

@@ -31,6 +31,9 @@ def backtest(
     slippage: Annotated[
         float | None, typer.Option("--slippage", help="Fraction of the price, each side [default: the file's]")
     ] = None,
+    borrow: Annotated[
+        float | None, typer.Option("--borrow", help="What a short pays a year, a fraction [default: the file's]")
+    ] = None,
     bars: Annotated[Path | None, typer.Option("--bars", help="Folder of bars, in place of the file's")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -43,7 +46,7 @@ def backtest(
     settings = configured(
         config,
         redis_url,
-        backtest={"commission": commission, "slippage": slippage},
+        backtest={"commission": commission, "slippage": slippage, "borrow": borrow},
         market_data={"path": None if bars is None else str(bars)},
     )
     strategy_id, version, name, rules = _strategy(settings, strategy)
@@ -67,6 +70,7 @@ def backtest(
         "market_data_path": settings.market_data.path or None,
         "commission": settings.backtest.commission,
         "slippage": settings.backtest.slippage,
+        "borrow": settings.backtest.borrow,
     }
     result = _run(request, is_shown=not as_json)
     from aworker.cli.screen.show import open_console, print_json, show_result

@@ -22,7 +22,7 @@ from aworker.trading.backtest.portfolio import Portfolio, join
 from aworker.trading.backtest.simulation import simulate
 from aworker.trading.bars.store import BarStore, NoBars, instant_text, timeframe_s
 from aworker.trading.rules.calendar import flat_bars
-from aworker.trading.rules.evaluate import evaluate
+from aworker.trading.rules.evaluate import Booleans, Signals, evaluate
 from aworker.trading.screening import compiled, others_of
 from aworker.trading.strategies.strategy import Rules
 
@@ -61,6 +61,8 @@ class BacktestRequest(msgspec.Struct, frozen=True):
     """Fraction of the value of a fill."""
     slippage: float = 0.0
     """Fraction of the price by which a fill is worse."""
+    borrow: float = 0.0
+    """Fraction of the value sold short that is paid a year."""
     planned: bool = False
     chunks: int = 1
     """Into how many the plan was cut; a lone chunk tells its progress itself."""
@@ -120,14 +122,23 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
             without.append(bars.symbol)
             continue
         signals = evaluate(program, bars, others)
-        exits = None if program.exit is None else signals.exit[first:]
-        entries = signals.entry[first:]
         levels = {name: level[first:] for name, level in signals.levels.items()}
+        sides = _sides(rules.side, program.exit is not None, signals, first)
         flat = None if rules.flat_at is None else flat_bars(window.timestamp, rules.timezone, rules.flat_at)
         # Prices that overflow are declined by the portfolio, by name.
         with np.errstate(over="ignore", invalid="ignore"):
             made = simulate(
-                window, entries, exits, rules.risk, rules.reentry, asked.commission, asked.slippage, levels, flat
+                window,
+                sides[0],
+                sides[1],
+                rules.risk,
+                rules.reentry,
+                asked.commission,
+                asked.slippage,
+                levels,
+                flat,
+                *sides[2:],
+                asked.borrow,
             )
             portfolio.add(window, made)
         facts.append(facts_of(window, made))
@@ -205,11 +216,25 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
             asked.rules,
             facts,
             date_range,
-            {"commission": asked.commission, "slippage": asked.slippage},
+            {"commission": asked.commission, "slippage": asked.slippage}
+            | ({"borrow": asked.borrow} if asked.borrow else {}),
             asked.strategy_version,
             others,
         ),
     }
+
+
+_Side = Booleans | None
+
+
+def _sides(side: str, has_exit: bool, signals: Signals, first: int) -> tuple[Booleans, _Side, _Side, _Side]:
+    """Return entry, exit, short and cover of the window, from its first bar on."""
+    entry = signals.entry[first:]
+    exit = signals.exit[first:] if has_exit else None
+    if side == "short":
+        return np.zeros(len(entry), np.bool_), None, entry, exit
+    short, cover = (signals.conditions.get(name) for name in ("short", "cover"))
+    return entry, exit, None if short is None else short[first:], None if cover is None else cover[first:]
 
 
 def run_backtest(request: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -230,9 +255,11 @@ def run_backtest(request: dict[str, Any], context: Context) -> dict[str, Any]:
 
 def _request(request: dict[str, Any]) -> BacktestRequest:
     asked = msgspec.convert(request, BacktestRequest)
-    for name, fraction in (("commission", asked.commission), ("slippage", asked.slippage)):
-        if not 0.0 <= fraction < 1.0:
-            raise RequestDeclined(f"{name} must be >= 0 and < 1, was {fraction}; give a fraction such as 0.001")
+    costs = (("commission", asked.commission), ("slippage", asked.slippage), ("borrow", asked.borrow))
+    for name, fraction in costs:
+        most = 10 if name == "borrow" else 1
+        if not 0.0 <= fraction < most:
+            raise RequestDeclined(f"{name} must be >= 0 and < {most}, was {fraction}; give a fraction such as 0.001")
     return asked
 
 

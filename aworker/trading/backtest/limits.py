@@ -33,9 +33,10 @@ REASONS = (
     "stop_price",
     "target_price",
     "flat",
+    "ruin",
 )
 """Why a trade ended; ``open`` is one that has not."""
-SIGNAL, STOP, TRAIL, TARGET, MAX_BARS, OPEN, BREAK_EVEN, STOP_PRICE, TARGET_PRICE, FLAT = range(10)
+SIGNAL, STOP, TRAIL, TARGET, MAX_BARS, OPEN, BREAK_EVEN, STOP_PRICE, TARGET_PRICE, FLAT, RUIN = range(11)
 
 Hit = tuple[int, float, int]
 """The bar, the price before slippage and the reason."""
@@ -44,15 +45,24 @@ _FIRST_SEARCH = 64
 
 
 class Limits:
-    """The limits of one symbol's trades; ``levels`` are what the rules of ``risk`` say at each of the bars' closes."""
+    """The limits of one side of a symbol's trades; ``levels`` are what the rules of ``risk`` say at the bars' closes.
 
-    def __init__(self, bars: Bars, risk: Risk, levels: Mapping[str, Floats]) -> None:
+    Of shorts (``side`` -1) all prices are counted negative, so that falling is rising; only the stop at which all is
+    lost is theirs alone.
+    """
+
+    def __init__(self, bars: Bars, risk: Risk, levels: Mapping[str, Floats], side: int = 1) -> None:
+        self._side = side
         self._open, self._high, self._low = bars.open, bars.high, bars.low
+        if side < 0:
+            self._open, self._high, self._low = -bars.open, -bars.low, -bars.high
+            prices = {name: -levels[name] for name in ("stop_price", "target_price") if name in levels}
+            levels = {**levels, **prices}
         self._risk = risk
         self._levels = levels
-        is_plain = not levels and risk.break_even is None and not isinstance(risk.take_profit, str)
+        is_plain = side > 0 and not levels and risk.break_even is None and not isinstance(risk.take_profit, str)
         self.first_hit = self._first_plain_hit if is_plain else self._first_hit
-        self.is_there = any(getattr(risk, name) is not None for name in LIMITS)
+        self.is_there = side < 0 or any(getattr(risk, name) is not None for name in LIMITS)
 
     def known(self) -> Booleans | None:
         """Return at which closes all limits are defined, so that a trade may be signalled; None = at all."""
@@ -92,11 +102,14 @@ class Limits:
         return None
 
     def _first_hit(self, start: int, end: int, paid: float) -> Hit | None:
+        side = self._side
+        paid *= side
         floor = paid - self._distance("stop_loss", start, paid, np.inf)
         initial = max(floor, *(each.item(0) for each in self._moving(start, start + 1, np.array([paid]), -np.inf)))
         risked = paid - initial
         target = paid + self._distance("take_profit", start, paid, np.inf, risked)
         even_from = paid + self._distance("break_even", start, paid, np.inf, risked)
+        ruin = 2.0 * paid if side < 0 else -np.inf
         peak, trail, width = paid, -np.inf, _FIRST_SEARCH
         while start < end:
             stop = min(start + width, end)
@@ -107,7 +120,7 @@ class Limits:
             trails, prices = self._moving(start, stop, peaks, trail)
             trail = trails.item(-1)
             evens = np.where(peaks >= even_from, paid, -np.inf)
-            level = np.maximum(np.maximum(np.maximum(trails, prices), evens), floor)
+            level = np.maximum(np.maximum(np.maximum(trails, prices), evens), max(floor, ruin))
             hits = self._low[start:stop] <= level
             targets = np.fmin(self._before("target_price", start, stop, np.inf), target)
             hits |= self._high[start:stop] >= targets
@@ -116,11 +129,17 @@ class Limits:
                 bar, limit, opened = start + first, level.item(first), self._open.item(start + first)
                 if self._low.item(bar) > limit:
                     if targets.item(first) == target:
-                        return bar, target, TARGET
-                    return bar, max(targets.item(first), opened), TARGET_PRICE
-                stops = ((STOP, floor), (BREAK_EVEN, evens.item(first)), (TRAIL, trails.item(first)))
-                reason = next((each for each, price in stops if price == limit), STOP_PRICE)
-                return bar, min(limit, opened), reason
+                        return bar, side * target, TARGET
+                    return bar, side * max(targets.item(first), opened), TARGET_PRICE
+                stops = (
+                    (STOP, floor),
+                    (BREAK_EVEN, evens.item(first)),
+                    (TRAIL, trails.item(first)),
+                    (STOP_PRICE, prices.item(first)),
+                )
+                reason = next((each for each, price in stops if price == limit), RUIN)
+                got = min(limit, opened)
+                return bar, side * got, RUIN if got <= ruin else reason
             start, width = stop, width * 4
         return None
 
@@ -131,7 +150,7 @@ class Limits:
         if name in self._levels:
             return self._levels[name].item(start - 1)
         multiple = multiple_of_risk(value) if isinstance(value, str) else None
-        return paid * _fraction(value) if multiple is None else multiple * risked
+        return abs(paid) * _fraction(value) if multiple is None else multiple * risked
 
     def _moving(self, start: int, stop: int, peaks: Floats, trail: float) -> tuple[Floats, Floats]:
         # The trailing stop, which never falls, and the one at a rule's price, in each bar.
@@ -140,7 +159,7 @@ class Limits:
         if distance is None:
             return np.full(stop - start, -np.inf), prices
         if not isinstance(distance, str):
-            return peaks * (1.0 - distance), prices
+            return peaks * (1.0 - self._side * distance), prices
         trails = peaks - self._levels["trailing_stop"][start - 1 : stop - 1]
         trails[0] = np.fmax(trails[0], trail)
         return np.fmax.accumulate(trails), prices

@@ -31,6 +31,7 @@ _TRADE_TYPES: dict[str, type[np.generic]] = {
     "growth": np.float64,
     "capital": np.float64,
     "reason": np.int8,
+    "side": np.int8,
 }
 _COUNTS = ("bars", "bars_held", "trades", "wins", "open_trades")
 _SUMS = ("profit", "loss", "returns", "traded")
@@ -61,6 +62,7 @@ class Portfolio:
             "growth": made.growth,
             "capital": made.capital,
             "reason": made.reason,
+            "side": made.side,
         }
         self._trades.append((window.symbol, columns))
 
@@ -184,6 +186,8 @@ def _instances(parts: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
         for name, kind in _TRADE_TYPES.items()
     }
     chosen = np.lexsort((place, columns["entry_at"]))[-limit:]
+    # Said of every trade where one of them is short.
+    is_mixed = bool((columns["side"][chosen] < 0).any())
     lists = [columns[name][chosen].tolist() for name in _TRADE_TYPES]
     return [
         {
@@ -199,9 +203,10 @@ def _instances(parts: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
                 "exit_reason": REASONS[reason],
                 "bars_held": bars_held,
                 "capital_before": capital,
+                **({"side": "short" if side < 0 else "long"} if is_mixed else {}),
             },
         }
-        for which, entry_at, exit_at, bars_held, entry_price, exit_price, growth, capital, reason in zip(
+        for which, entry_at, exit_at, bars_held, entry_price, exit_price, growth, capital, reason, side in zip(
             place[chosen].tolist(), *lists, strict=True
         )
     ]

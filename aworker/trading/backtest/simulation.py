@@ -8,10 +8,14 @@ What happens in a bar, in this order (each point is one where engines differ):
    the open. Opened above the target: the target.
 3. At the close: the rules are looked at. Where entry and exit both hold, nothing is opened.
 
+A signal to sell short where a long position is held, or to buy where a short one is, also ends that position, both at
+one open. Where both sides signal, neither does.
+
 Slippage moves every fill against the trade, the commission is paid on the value filled. The whole capital goes into the
-one position, long only, in fractions of a share. A trade still open at the end is worth the last close, without costs
-of selling. A bar with an undefined or not positive price does not exist for trading: orders wait for the next
-that does.
+one position, in fractions of a share: a short sells what a long position would have bought, and pays ``borrow`` a year
+of 365 days on that value. A short whose loss reaches the capital is bought back there, and the trading ends. A trade
+still open at the end is worth the last close, without costs of leaving it. A bar with an undefined or not positive
+price does not exist for trading: orders wait for the next that does.
 
 Invariant: no value of a bar is used before it is known, so that bars cut off at the end change no earlier trade.
 
@@ -23,13 +27,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aworker.trading.backtest.limits import FLAT, MAX_BARS, OPEN, REASONS, SIGNAL, Limits
+from aworker.trading.backtest.limits import FLAT, MAX_BARS, OPEN, REASONS, RUIN, SIGNAL, Limits
 from aworker.trading.bars.store import Bars
 from aworker.trading.strategies.strategy import Risk
 
@@ -57,14 +61,19 @@ class Simulation:
     """Slippage included, commission not; so also ``exit_price``."""
     exit_price: Floats
     growth: Floats
-    """What 1 invested became, all costs paid."""
+    """What 1 invested became, all costs paid; not below 0."""
     capital: Floats
     """What the symbol's capital was before the trade."""
     reason: NDArray[np.int8]
     """Places in REASONS."""
+    side: NDArray[np.int8]
+    """1 for a long trade, -1 for a short one."""
     equity: Floats
     held: Booleans
     """Whether a position is held at the close."""
+
+
+_YEAR_S = 365 * 86_400
 
 
 def simulate(
@@ -77,123 +86,175 @@ def simulate(
     slippage: float = 0.0,
     levels: Mapping[str, Floats] = MappingProxyType({}),
     flat: tuple[Booleans, Booleans] | None = None,
+    short: Booleans | None = None,
+    cover: Booleans | None = None,
+    borrow: float = 0.0,
 ) -> Simulation:
     """Trade one symbol on its signals, bool[n] each at the close of a bar.
 
     ``exit`` None means that there is no exit rule; then ``cycle``, which waits for an exit signal after a stop, waits
     for a new entry signal like ``edge``. ``levels`` are what the rules of ``risk`` say at each close. ``flat`` says of
-    each bar whether nothing is held or bought any more, and whether a position of the day before is closed.
+    each bar whether nothing is held or bought any more, and whether a position of the day before is closed. ``short``
+    and ``cover`` are entry and exit of the short side; ``borrow`` is what a short pays a year, a fraction.
     """
+    orders = _Orders(entry, exit, short, cover, levels, flat)
     prices = (bars.open, bars.high, bars.low, bars.close)
     # NaN fails both comparisons.
     if not len(bars) or all(price.min() > 0 and price.max() < np.inf for price in prices):
-        return _simulate(bars, entry, exit, risk, reentry, commission, slippage, levels, flat)
+        return _simulate(bars, orders, risk, reentry, commission, slippage, borrow)
     tradable = np.logical_and.reduce([(price > 0) & (price < np.inf) for price in prices])
     places = np.flatnonzero(tradable)
     kept = Bars(
         bars.symbol, bars.timeframe, bars.timestamp[places], bars.open[places], bars.high[places],
         bars.low[places], bars.close[places], bars.volume[places],
     )  # fmt: skip
-    exits = None if exit is None else exit[places]
-    known_levels = {name: level[places] for name, level in levels.items()}
-    known_flat = None if flat is None else (flat[0][places], flat[1][places])
-    short = _simulate(kept, entry[places], exits, risk, reentry, commission, slippage, known_levels, known_flat)
+    made = _simulate(kept, orders.at(places), risk, reentry, commission, slippage, borrow)
     # A bar that does not exist for trading leaves equity and position as they were.
     latest = np.cumsum(tradable) - 1
     known = latest >= 0
     equity, held = np.ones(len(bars)), np.zeros(len(bars), np.bool_)
-    equity[known], held[known] = short.equity[latest[known]], short.held[latest[known]]
-    return Simulation(
-        entry_bar=places[short.entry_bar],
-        exit_bar=places[short.exit_bar],
-        bars_held=short.bars_held,
-        entry_price=short.entry_price,
-        exit_price=short.exit_price,
-        growth=short.growth,
-        capital=short.capital,
-        reason=short.reason,
-        equity=equity,
-        held=held,
-    )
+    equity[known], held[known] = made.equity[latest[known]], made.held[latest[known]]
+    return replace(made, entry_bar=places[made.entry_bar], exit_bar=places[made.exit_bar], equity=equity, held=held)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Orders:
+    entry: Booleans
+    exit: Booleans | None
+    short: Booleans | None
+    cover: Booleans | None
+    levels: Mapping[str, Floats]
+    flat: tuple[Booleans, Booleans] | None
+
+    def at(self, places: Integers) -> _Orders:
+        exit, short, cover = (None if each is None else each[places] for each in (self.exit, self.short, self.cover))
+        levels = {name: level[places] for name, level in self.levels.items()}
+        flat = None if self.flat is None else (self.flat[0][places], self.flat[1][places])
+        return _Orders(self.entry[places], exit, short, cover, levels, flat)
+
+
+class _Side:
+    """One side's bars at which something can happen, as lists, and where it goes on."""
+
+    def __init__(self, sign: int, entry: Booleans, exit: Booleans | None, orders: _Orders, reentry: str) -> None:
+        may_enter = entry if exit is None else entry & ~exit
+        if orders.flat is not None:
+            may_enter = may_enter & ~np.append(orders.flat[0][1:], False)
+        self.sign = sign
+        self.exits: list[int] = [] if exit is None else np.flatnonzero(exit).tolist()
+        self.reentry = "edge" if reentry == "cycle" and exit is None else reentry
+        self.entries: list[int] = np.flatnonzero(may_enter).tolist()
+        self.new_entries: list[int] = []
+        if self.reentry == "edge":
+            rises = may_enter.copy()
+            rises[1:] &= ~entry[:-1]
+            self.new_entries = np.flatnonzero(rises).tolist()
+        self.candidates, self.now = self.entries, 0
+
+    def next_signal(self) -> int | None:
+        place = bisect_left(self.candidates, self.now)
+        return self.candidates[place] if place < len(self.candidates) else None
+
+    def leave(self, bar: int, reason: int) -> None:
+        self.now, self.candidates = bar, self.entries
+        if reason in (SIGNAL, FLAT):
+            return
+        if self.reentry == "edge":
+            self.candidates = self.new_entries
+        elif self.reentry == "cycle":
+            place = bisect_left(self.exits, bar)
+            self.candidates, self.now = (self.entries, self.exits[place]) if place < len(self.exits) else ([], bar)
+
+
+def _sides(orders: _Orders, limits: Limits, reentry: str) -> list[_Side]:
+    known = limits.known()
+    entry = orders.entry if known is None else orders.entry & known
+    if orders.short is None:
+        return [_Side(1, entry, orders.exit, orders, reentry)]
+    short = orders.short if known is None else orders.short & known
+    # A signal of the other side is an exit.
+    long_, short = entry & ~short, short & ~entry
+    exit = short if orders.exit is None else orders.exit | short
+    cover = long_ if orders.cover is None else orders.cover | long_
+    return [_Side(1, long_, exit, orders, reentry), _Side(-1, short, cover, orders, reentry)]
 
 
 def _simulate(
-    bars: Bars,
-    entry: Booleans,
-    exit: Booleans | None,
-    risk: Risk,
-    reentry: str,
-    commission: float,
-    slippage: float,
-    levels: Mapping[str, Floats],
-    flat: tuple[Booleans, Booleans] | None,
+    bars: Bars, orders: _Orders, risk: Risk, reentry: str, commission: float, slippage: float, borrow: float
 ) -> Simulation:
     # Jumps from event to event: the lists hold the bars at which something can happen.
     count = len(bars)
     open_, close = bars.open, bars.close
-    limits = Limits(bars, risk, levels)
-    known = limits.known()
-    if known is not None:
-        entry = entry & known
+    limits = {1: Limits(bars, risk, orders.levels)}
+    sides = _sides(orders, limits[1], reentry)
+    if len(sides) > 1:
+        limits[-1] = Limits(bars, risk, orders.levels, -1)
     closings: list[int] = []
-    may_enter = entry if exit is None else entry & ~exit
-    if flat is not None:
-        closings = np.flatnonzero(flat[0] | flat[1]).tolist()
-        may_enter = may_enter & ~np.append(flat[0][1:], False)
-    exits = [] if exit is None else np.flatnonzero(exit).tolist()
-    entries = np.flatnonzero(may_enter).tolist()
-    if reentry == "cycle" and exit is None:
-        reentry = "edge"
-    new_entries: list[int] = []
-    if reentry == "edge":
-        rises = may_enter.copy()
-        rises[1:] &= ~entry[:-1]
-        new_entries = np.flatnonzero(rises).tolist()
-    worse, better = 1.0 - slippage, 1.0 + slippage
+    if orders.flat is not None:
+        closings = np.flatnonzero(orders.flat[0] | orders.flat[1]).tolist()
 
-    trades: list[tuple[int, int, float, float, int]] = []
-    candidates, now = entries, 0
+    trades: list[tuple[int, int, float, float, int, int]] = []
     while True:
-        place = bisect_left(candidates, now)
-        if place == len(candidates) or candidates[place] + 1 >= count:
+        signal, side = _next(sides)
+        if side is None or signal + 1 >= count:
             break
-        start = candidates[place] + 1
-        paid = open_.item(start) * better
-        place = bisect_left(exits, start)
-        end, reason = (exits[place] + 1, SIGNAL) if place < len(exits) else (count, OPEN)
+        start = signal + 1
+        paid = open_.item(start) * (1.0 + side.sign * slippage)
+        place = bisect_left(side.exits, start)
+        end, reason = (side.exits[place] + 1, SIGNAL) if place < len(side.exits) else (count, OPEN)
         if risk.max_bars is not None and start + risk.max_bars < end:
             end, reason = start + risk.max_bars, MAX_BARS
-        if flat is not None:
+        if closings:
             place = bisect_left(closings, start + 1)
             if place < len(closings) and closings[place] < end:
                 end, reason = closings[place], FLAT
         if end >= count:
             end, reason = count, OPEN
+        worse = 1.0 - side.sign * slippage
         got = close.item(-1) if reason == OPEN else open_.item(end) * worse
-        if limits.is_there:
-            hit = limits.first_hit(start, end, paid)
+        if limits[side.sign].is_there:
+            hit = limits[side.sign].first_hit(start, end, paid)
             if hit is not None:
                 end, price, reason = hit
                 got = price * worse
-        trades.append((start, end, paid, got, reason))
-        if reason == OPEN:
+        trades.append((start, end, paid, got, reason, side.sign))
+        if reason in (OPEN, RUIN):
             break
-        now = end
-        candidates = entries
-        is_ordinary = reason in (SIGNAL, FLAT)
-        if not is_ordinary and reentry == "edge":
-            candidates = new_entries
-        elif not is_ordinary and reentry == "cycle":
-            place = bisect_left(exits, end)
-            if place == len(exits):
-                break
-            now = exits[place]
+        side.leave(end, reason)
+        for other in sides:
+            if other is not side:
+                # The signal that ended this trade may be one to enter the other way, at the same open.
+                other.now = max(other.now, end - 1 if reason == SIGNAL else end)
 
-    table = np.array(trades, np.float64).reshape(len(trades), 5)
+    return _counted(bars, trades, commission, borrow)
+
+
+def _next(sides: list[_Side]) -> tuple[int, _Side | None]:
+    first: tuple[int, _Side | None] = (0, None)
+    for side in sides:
+        signal = side.next_signal()
+        if signal is not None and (first[1] is None or signal < first[0]):
+            first = (signal, side)
+    return first
+
+
+def _counted(
+    bars: Bars, trades: list[tuple[int, int, float, float, int, int]], commission: float, borrow: float
+) -> Simulation:
+    count, close = len(bars), bars.close
+    table = np.array(trades, np.float64).reshape(len(trades), 6)
     starts, ends, reasons = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 4].astype(np.int8)
-    paid_, got_ = table[:, 2], table[:, 3]
+    paid_, got_, side = table[:, 2], table[:, 3], table[:, 5].astype(np.int8)
     cost = paid_ * (1.0 + commission)
-    growth = got_ * np.where(reasons == OPEN, 1.0, 1.0 - commission) / cost
+    leaving = np.where(reasons == OPEN, 0.0, commission)
+    growth = got_ * (1.0 - leaving) / cost
+    is_short = side < 0
+    is_mixed = bool(is_short.any())
+    if is_mixed:
+        last = np.minimum(ends, count - 1)
+        fee = borrow * (bars.timestamp[last] - bars.timestamp[starts]) / _YEAR_S
+        short_growth = 1.0 + (paid_ * (1.0 - commission) - got_ * (1.0 + leaving) - paid_ * fee) / cost
+        growth = np.where(is_short, np.where(reasons == RUIN, 0.0, np.maximum(short_growth, 0.0)), growth)
     capital = np.cumprod(np.concatenate([[1.0], growth]))
     # Stretches by turns in cash and in shares: a value at a close is shares x price, or the cash.
     borders = np.empty(2 * len(trades) + 2, np.int64)
@@ -206,6 +267,12 @@ def _simulate(
     held = np.repeat(in_shares, lengths)
     equity = np.repeat(values, lengths)
     np.multiply(equity, close, out=equity, where=held)
+    for place in np.flatnonzero(is_short).tolist() if is_mixed else []:
+        part = slice(starts.item(place), ends.item(place))
+        paid, shares = paid_.item(place), (capital[place] / cost[place]).item()
+        fees = paid * borrow * (bars.timestamp[part] - bars.timestamp[part.start]) / _YEAR_S
+        owed = close[part] - paid * (1.0 - commission) + fees
+        equity[part] = np.maximum(capital[place] - shares * owed, 0.0)
     return Simulation(
         entry_bar=starts,
         exit_bar=np.minimum(ends, count - 1),
@@ -215,6 +282,7 @@ def _simulate(
         growth=growth,
         capital=capital[:-1],
         reason=reasons,
+        side=side,
         equity=equity,
         held=held,
     )

@@ -63,6 +63,8 @@ class Signals:
     """Shape (n,); NaN where undefined, everywhere without a rank rule."""
     levels: dict[str, Numbers] = field(default_factory=dict)
     """The program's further numbers, each of shape (n,)."""
+    conditions: dict[str, Booleans] = field(default_factory=dict)
+    """The program's further conditions, each of shape (n,)."""
 
 
 def evaluate(program: Program, bars: Bars, others: Others | None = None) -> Signals:
@@ -98,6 +100,7 @@ def evaluate(program: Program, bars: Bars, others: Others | None = None) -> Sign
         exit=np.zeros(count, np.bool_) if exit is None else _signal(values[exit], count),
         rank=np.full(count, np.nan) if rank is None else np.array(np.broadcast_to(values[rank], count)),
         levels={name: np.array(np.broadcast_to(values[place], count)) for name, place in program.levels},
+        conditions={name: _signal(values[place], count) for name, place in program.conditions},
     )
 
 
@@ -106,7 +109,7 @@ def _uses(program: Program) -> list[int]:
     for step in program.steps:
         for place in step.inputs:
             uses[place] += 1
-    for result in (*program.results, *(place for _, place in program.levels)):
+    for result in (*program.results, *(place for _, place in (*program.levels, *program.conditions))):
         if result is not None:
             uses[result] += 1
     return uses

@@ -41,6 +41,8 @@ class Program:
     """Places of the steps whose values entry, exit and rank are."""
     levels: tuple[tuple[str, int], ...] = field(default=(), repr=False)
     """Names and places of further numbers: what the rules of a strategy's limits say."""
+    conditions: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+    """Names and places of further conditions: short and cover."""
     others: dict[str, int | None] = field(default_factory=dict, repr=False)
     """Other symbols that it looks at, and how many of their latest bars give the last bar's values; None = all."""
     timezone: str = "UTC"
@@ -63,8 +65,9 @@ def compile_program(
     rank: str | None = None,
     levels: Mapping[str, str] = MappingProxyType({}),
     timezone: str = "UTC",
+    conditions: Mapping[str, str] = MappingProxyType({}),
 ) -> Program:
-    """Parse a strategy's rules into one program; ``levels`` are further numbers by name.
+    """Parse a strategy's rules into one program; ``levels`` are further numbers by name, ``conditions`` conditions.
 
     Raises RuleError for the first rule that is none; its ``text`` tells which.
     """
@@ -73,8 +76,10 @@ def compile_program(
     exit_place = None if exit is None else parse(exit, "condition", steps)
     rank_place = None if rank is None else parse(rank, "score", steps)
     level_places = tuple((name, parse(text, "score", steps)) for name, text in levels.items())
+    condition_places = tuple((name, parse(text, "condition", steps)) for name, text in conditions.items())
     results = (entry_place, exit_place, rank_place)
-    last = [steps[place] for place in (*results, *(place for _, place in level_places)) if place is not None]
+    further = (*level_places, *condition_places)
+    last = [steps[place] for place in (*results, *(place for _, place in further)) if place is not None]
     histories = [step.history for step in last]
     tail_bars = None if None in histories else 1 + max(each for each in histories if each is not None)
     return Program(
@@ -86,6 +91,7 @@ def compile_program(
         steps=steps.freeze(),
         results=results,
         levels=level_places,
+        conditions=condition_places,
         others=_others(steps, tail_bars),
         timezone=timezone,
     )

@@ -50,7 +50,8 @@ In "strategy", the fields entry and exit are conditions, rank is a number, all i
 - another symbol's values: of("SPY", close > sma(close, 200))
 - numbers, + - * /, the comparisons < <= > >=, and, or, not, parentheses. Percentages are in percent: 5 is 5%.
 Write every window as a number, also where it is the usual one.
-Only long trades exist. stop_loss, take_profit, trailing_stop and break_even are fractions (0.05 is 5%) or, as text, a
+With side "short", entry sells short and exit buys back; short and cover are the rules of a short side beside entry and
+exit. stop_loss, take_profit, trailing_stop and break_even are fractions (0.05 is 5%) or, as text, a
 distance in price: "2" is 2 dollars, "2 * atr(14)" two ATRs, "2R" (of the target and break_even) twice what the stop
 risks. stop_price and target_price are texts that give a price: "lowest(low, 10)". Symbols: null is all.
 Leave out what the words do not ask for. Say in "assumptions" whatever you decided that the words leave open, and what

@@ -37,6 +37,7 @@ TIMEFRAMES: dict[str, int] = {
 }
 """The bar sizes that are known, and their length in seconds."""
 
+SIDES = ("long", "short")
 REENTRIES = ("cycle", "edge", "level")
 
 _TIME = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d")
@@ -105,6 +106,10 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     risk: Risk = Risk()
     reentry: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(REENTRIES)})] = "cycle"
     """After a limit of `Risk`, ``cycle`` waits for an exit signal, ``edge`` for an entry signal, ``level`` for none."""
+    side: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(SIDES)})] = "long"
+    """``short``: entry sells short and exit buys back."""
+    short: Annotated[str, msgspec.Meta(description="condition to sell short, beside entry")] | None = None
+    cover: Annotated[str, msgspec.Meta(description="condition to buy back what short sold")] | None = None
     timezone: Annotated[str, msgspec.Meta(description="time zone of days and times, for bars below a day")] = "UTC"
     flat_at: Annotated[str, msgspec.Meta(description="HH:MM from which on nothing is held")] | None = None
     """For bars below a day: the time from which on nothing is held or bought until the next day."""
@@ -176,9 +181,13 @@ def check_rules(rules: Rules) -> Rules:
         rank=None if rules.rank is None else _rule_text("rules.rank", rules.rank, "score"),
         symbols=None if rules.symbols is None else check_symbols(rules.symbols, "rules.symbols"),
         risk=_checked_risk(rules.risk),
+        short=None if rules.short is None else _rule_text("rules.short", rules.short, "condition"),
+        cover=None if rules.cover is None else _rule_text("rules.cover", rules.cover, "condition"),
     )
+    _check_sides(checked)
     try:
-        program = compile_program(checked.entry, checked.exit, checked.rank, limit_rules(checked.risk))
+        levels, sides = limit_rules(checked.risk), side_rules(checked)
+        program = compile_program(checked.entry, checked.exit, checked.rank, levels, conditions=sides)
     except RuleError as error:
         raise StrategyInvalid(f"rules must be a program within its limits, was not; {error.message}") from None
     if rules.timeframe not in TIMEFRAMES:
@@ -187,6 +196,25 @@ def check_rules(rules: Rules) -> Rules:
         raise _invalid("rules.reentry", f"one of {', '.join(REENTRIES)}", rules.reentry, "cycle is the default")
     _check_times(rules, {step.operation for step in program.steps})
     return checked
+
+
+def side_rules(rules: Rules) -> dict[str, str]:
+    """Return the rules of a short side beside the long one, field -> text, for `compile_program`."""
+    return {name: text for name, text in (("short", rules.short), ("cover", rules.cover)) if text is not None}
+
+
+def _check_sides(rules: Rules) -> None:
+    if rules.side not in SIDES:
+        raise _invalid("rules.side", f"one of {', '.join(SIDES)}", rules.side, "long is the default")
+    if rules.side == "short" and rules.short is not None:
+        raise _invalid("rules.short", "left out with side short", rules.short, "entry sells short there")
+    if rules.cover is not None and rules.short is None:
+        raise _invalid("rules.cover", "given with short", rules.cover, "with side short the exit covers")
+    if rules.short is not None:
+        for field in ("stop_price", "target_price"):
+            if getattr(rules.risk, field) is not None:
+                hint = "a price cannot be one for both sides; use a distance"
+                raise _invalid(f"rules.risk.{field}", "left out with short", getattr(rules.risk, field), hint)
 
 
 def _check_times(rules: Rules, operations: set[str]) -> None:
@@ -282,6 +310,8 @@ def source_text(rules: Rules) -> str:
     lines.append(("symbols", None if rules.symbols is None else ", ".join(rules.symbols)))
     lines.append(("timeframe", None if rules.timeframe == "1d" else rules.timeframe))
     lines.append(("reentry", None if rules.reentry == "cycle" else rules.reentry))
+    lines.append(("side", None if rules.side == "long" else rules.side))
+    lines += [("short", rules.short), ("cover", rules.cover)]
     lines.append(("timezone", None if rules.timezone == "UTC" else rules.timezone))
     lines.append(("flat_at", rules.flat_at))
     return "\n".join(f"{key}: {value}" for key, value in lines if value is not None)
@@ -302,6 +332,9 @@ SOURCE_KEYS = (
     "symbols",
     "timeframe",
     "reentry",
+    "side",
+    "short",
+    "cover",
     "timezone",
     "flat_at",
 )
@@ -319,6 +352,9 @@ _KEY_SYNONYMS = {
         "name": "title",
         "entry": "buy enter long",
         "exit": "sell",
+        "short": "sell_short short_entry",
+        "cover": "buy_to_cover short_exit",
+        "side": "direction",
         "rank": "rank_by score sort",
         "stop_loss": "loss sl stop",
         "take_profit": "profit target tp",
@@ -409,10 +445,10 @@ def apply_fields(rules: Rules, fields: dict[str, str]) -> Rules:
     Raises StrategyInvalid.
     """
     given = {key: None if value.lower() == "none" else value for key, value in fields.items()}
-    changes: dict[str, Any] = {key: given[key] for key in ("exit", "rank") if key in given}
+    changes: dict[str, Any] = {key: given[key] for key in ("exit", "rank", "short", "cover") if key in given}
     changes |= {
         key: (given[key] or default).lower()
-        for key, default in (("timeframe", "1d"), ("reentry", "cycle"))
+        for key, default in (("timeframe", "1d"), ("reentry", "cycle"), ("side", "long"))
         if key in given
     }
     if "entry" in fields:
@@ -450,9 +486,14 @@ def symbols_from_text(text: str, path: str) -> tuple[str, ...] | None:
 
 def describe(rules: Rules) -> str:
     """Say in a sentence what rules do, in their own terms."""
-    parts = [f"Buys when {rules.entry}"]
+    opens, closes = ("Sells short", "buys back") if rules.side == "short" else ("Buys", "sells")
+    parts = [f"{opens} when {rules.entry}"]
     if rules.exit is not None:
-        parts.append(f"sells when {rules.exit}")
+        parts.append(f"{closes} when {rules.exit}")
+    if rules.short is not None:
+        parts.append(f"sells short when {rules.short}")
+    if rules.cover is not None:
+        parts.append(f"buys back when {rules.cover}")
     risk = rules.risk
     said = {
         "stop_loss": "stops out at a loss of {}",

@@ -436,3 +436,23 @@ def test_a_result_tells_what_it_was_made_from(tmp_path: Path) -> None:
 def _at(bars: Bars, timestamp: Any) -> Bars:
     """Return the bars at other instants."""
     return Bars(bars.symbol, bars.timeframe, timestamp, bars.open, bars.high, bars.low, bars.close, bars.volume)
+
+
+def test_a_short_strategy_says_its_side_and_what_borrowing_costs(tmp_path: Path) -> None:
+    bars = make_bars([(10.0, 10.0, 10.0, 10.0), (10.0, 10.0, 8.0, 8.0), (8.0, 8.0, 8.0, 8.0), (8.0, 8.0, 8.0, 8.0)])
+    request = {
+        "now_s": float(START_S + 3 * DAY_S),
+        "market_data_path": store_of(tmp_path, bars),
+        "rules": {"entry": "close == 10", "exit": "close == 8", "side": "short"},
+        "borrow": 0.365,
+    }
+
+    made = run_backtest(request, context())
+    both = run_backtest({**request, "rules": {"entry": "close == 8", "short": "close == 10"}}, context())
+
+    (trade,) = made["instances"]
+    assert trade["future_return"] == pytest.approx(0.2 - 0.001)
+    assert trade["strategy_results"]["side"] == "short"
+    assert made["made_from"]["borrow"] == 0.365
+    assert made["made_from"]["rules"] == ["entry: close == 10", "exit: close == 8", "side: short"]
+    assert [each["strategy_results"]["side"] for each in both["instances"]] == ["short", "long"]

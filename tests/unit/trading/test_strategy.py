@@ -74,6 +74,14 @@ def test_rules_are_kept_on_one_line_with_symbols_in_capitals() -> None:
             Rules("close > open", risk=Risk(stop_loss="2 * atrr(14)")),
             "rules.risk.stop_loss must be .* did you mean atr",
         ),
+        (Rules("close > open", side="both"), "rules.side must be one of long, short, was 'both'"),
+        (Rules("close > open", side="short", short="close < 1"), "rules.short must be left out with side short"),
+        (Rules("close > open", cover="close < 1"), "rules.cover must be given with short, was 'close < 1'"),
+        (Rules("close > open", short="close"), "rules.short must be a condition"),
+        (
+            Rules("close > open", short="close < 1", risk=Risk(stop_price="low")),
+            "rules.risk.stop_price must be left out with short, was 'low'; a price cannot be one for both sides",
+        ),
         (Rules("close > open", risk=Risk(max_bars=0)), "rules.risk.max_bars must be 1 to 100,000 bars, was 0"),
     ],
 )
@@ -140,6 +148,17 @@ def test_a_limit_may_be_money_atrs_or_a_rule(written: str, field: str, value: ob
     assert getattr(rules.risk, field) == value
     assert rules_from_source(source_text(rules)) == rules
     assert check_rules(rules) == rules
+
+
+def test_a_short_side_is_written_as_it_is_read() -> None:
+    rules = rules_from_source("entry: close > 2 short: close < 1 cover: close > 1.5 stop_loss: 2 ATR")
+    other = rules_from_source("entry: close < 1 exit: close > 2 side: Short stop_price: highest(high, 10)")
+
+    assert (rules.side, rules.short, rules.cover) == ("long", "close < 1", "close > 1.5")
+    assert rules_from_source(source_text(rules)) == rules
+    assert other.side == "short"
+    assert rules_from_source(source_text(other)) == other
+    assert describe(other).startswith("Sells short when close < 1; buys back when close > 2; stops out at highest")
 
 
 @pytest.mark.parametrize("ticker", ["ALL", "NONE", "NAN", "TRUE", "NULL", "ENTRY"])
