@@ -161,7 +161,7 @@ class Chart:
             for place, cost in self.lattice.reach(start):
                 for edge in self.lattice.edges[place]:
                     if edge.kind == kind and value in (None, edge.value):
-                        _keep(found.setdefault(edge.end, []), Reading(cost, edge.value))
+                        _keep(found.setdefault(edge.end, []), Reading(cost + edge.cost, edge.value))
         return found
 
     def _productions(self, productions: list[Production], start: int) -> dict[int, list[Reading]]:

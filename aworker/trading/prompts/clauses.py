@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -14,27 +15,20 @@ from typing import Any, NamedTuple
 
 from aworker.trading.prompts.chart import Chart, TooHard
 from aworker.trading.prompts.conditions import check_possible, opposite_rule, written
-from aworker.trading.prompts.lattice import MOST_TOKENS, Lattice, Number, named, tokens_of
+from aworker.trading.prompts.lattice import MOST_TOKENS, Lattice, Number, tokens_of
 from aworker.trading.prompts.platforms import in_words
 from aworker.trading.prompts.series import NotRead, Scope, plain
+from aworker.trading.prompts.titles import named, without_title
 
 CLAUSE_COST = 1.0
 CLOSE_CALL = 0.05
-_HEADING = re.compile(r"\s*((?:[^:\n.;,()<>=\d%$]|(?<=[A-Za-z])\d){2,50}):\s*(?=\S)")
-_QUESTION = re.compile(r"(?is)\s*(?:should|what|why|how|which|does|do|is|are|when should)\b.*\?\s*$")
+_QUESTION = re.compile(
+    r"(?is)\s*(?!(?:which|what) (?:stocks|names|symbols|tickers|shares|ones)\b)"
+    r"(?:should|what|why|how|which|does|do|is|are|when should)\b.*\?\s*$"
+)
 _BOTH_WAYS = re.compile(r"[1-9]\d{0,2}\.\d{3}")
 _BREAKS = frozenset([".", "\n", ",", ":", "and", "&", "&&", "but", "also", "then"])
 _DANGLING = frozenset(["and", "or", "not", "unless", "but", "if", "when", "while", "is", "then"])
-# fmt: off
-_SAYS = frozenset((
-    "BUY", "SELL", "IF", "REL", "CROSS", "MOVE", "BREAKS", "NOT", "UNLESS", "DONT", "ONLY", "TICKER", "TIMEFRAME",
-    "STOP", "TARGET", "TRAIL", "HOLD", "SCAN", "INDICATOR", "MACD", "SIGNAL", "HISTOGRAM", "BAND", "AVERAGE", "GOLDEN",
-    "DEATH", "UNSUPPORTED", "PATTERN", "BAR", "GAP", "NUM", "CLOSES", "OTHERWISE", "NO_LIMIT", "PRICE",
-))
-# fmt: on
-"""Kinds that say what is done: a heading that holds none is a title."""
-_TITLE_OF_PATTERN = frozenset(("BUY", "DONT", "IF", "SCAN", "PATTERN", "PRICE", "NUM"))
-"""Kinds that the title of something without a known meaning may hold, which then is said."""
 
 
 class Read(NamedTuple):
@@ -88,16 +82,21 @@ def read(text: str) -> Read:
         raise NotRead("it is a question; say what is to be done", is_trap=True)
     name, text = named(text)
     text = in_words(text)
-    heading = _HEADING.match(text)
-    if heading is not None and _says_nothing(heading[1]):
-        text = text[heading.end() :]
+    titled = without_title(text)
+    if titled is not None:
+        with suppress(NotRead):
+            return _read(titled[0], is_titled=titled[1])._replace(name=name)
+    return _read(text)._replace(name=name)
+
+
+def _read(text: str, *, is_titled: bool = False) -> Read:
     lattice = lattice_of(text)
     readings = readings_of(lattice)
     made: list[tuple[float, Read]] = []
     reason: NotRead | None = None
     for cost, clauses in readings:
         try:
-            made.append((cost, Strategy().settle(clauses)))
+            made.append((cost, Strategy(Scope(is_titled=is_titled or lattice.has_defined)).settle(clauses)))
         except NotRead as error:
             if reason is None or "'it'" in str(reason):
                 reason = error
@@ -113,7 +112,13 @@ def read(text: str) -> Read:
             f"it can be read as {both[0]}, and as {both[1]}; write the one that is meant", is_trap=True, choices=both
         )
     slips = tuple(f"{written_as}: {meant}" for written_as, meant in lattice.slips)
-    return cheapest[0]._replace(name=name, assumptions=cheapest[0].assumptions + slips, is_mended=bool(slips))
+    assumptions = cheapest[0].assumptions + slips + passed_over(lattice)
+    return cheapest[0]._replace(assumptions=assumptions, is_mended=bool(slips))
+
+
+def passed_over(lattice: Lattice) -> tuple[str, ...]:
+    """Say which common words were passed over, since nobody told what they mean here."""
+    return (f"passed over: {', '.join(dict.fromkeys(lattice.passed))}",) if lattice.passed else ()
 
 
 def is_question(text: str) -> bool:
@@ -144,9 +149,7 @@ def lattice_of(text: str) -> Lattice:
     for kind in ("UNSUPPORTED", "PATTERN", "LANGUAGE"):
         for place, edges in enumerate(lattice.edges):
             for edge in edges:
-                is_defined = kind == "PATTERN" and [each.text for each in lattice.tokens[edge.end : edge.end + 1]] == [
-                    "("
-                ]
+                is_defined = kind == "PATTERN" and lattice.is_defined(edge.end)
                 if edge.kind == kind and not is_defined and not lattice.is_inside(place, edge.end):
                     words = lattice.written(place, edge.end)
                     if kind == "LANGUAGE":
@@ -192,6 +195,8 @@ def _cut(lattice: Lattice, chart: Chart, symbol: str) -> list[list[tuple[float, 
     for start in range(count):
         if not best[start]:
             continue
+        if lattice.tokens[start].text == ".":
+            _extend(best[start + 1], best[start])
         for end, cost in lattice.reach(start):
             if end > start:
                 _extend(best[end], [(known + cost, clauses) for known, clauses in best[start]])
@@ -277,7 +282,7 @@ class Strategy:
     def add(self, clause: tuple[Any, ...]) -> None:
         """Take one clause."""
         kind = clause[0]
-        self.scope.is_named = False
+        self.scope.is_named, self.scope.reached = False, 0
         self.scope.is_exit = kind in ("exit", "sold")
         if kind in ("entry", "bare", "dip"):
             if kind == "dip" and not goes_down(clause[1]):
@@ -380,7 +385,7 @@ class Strategy:
             made = Template(f"crosses_above({pair})", f"crosses_below({pair})", None, 0)
             self.template = ("Moving average crossover" if name == "sma" else f"{name.upper()} crossover", made)
             left, right = (("average", name, (each, "bar"), None, False) for each in (fast, slow))
-            self.scope.crossing = (left, right, "up")
+            self.scope.crossing, self.scope.function = (left, right, "up"), name
             self.scope.crossings = 1
             return
         title, span = clause[1], clause[2]
@@ -490,12 +495,3 @@ def _speaks_of_stock(flat: list[Any]) -> bool:
         each[0] for each in found([clause for clause in flat if clause[0] != "exit"], "of") if isinstance(each, tuple)
     }
     return "symbol" in kinds and "price" in kinds
-
-
-def _says_nothing(heading: str) -> bool:
-    """Whether the words before a colon are a title: known or not, none of them says what is done."""
-    lattice, labels = Lattice(heading), Lattice(f"{heading}:")
-    says = {edge.kind for edges in lattice.edges for edge in edges} & _SAYS
-    if heading.strip().isupper() or any(edge.kind.endswith("_LABEL") for edge in labels.edges[0]):
-        return False
-    return not says or ("PATTERN" in says and says <= _TITLE_OF_PATTERN)

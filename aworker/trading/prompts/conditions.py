@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from aworker.trading.prompts.lattice import Number
-from aworker.trading.prompts.phrases import BEYOND, SIGN, Condition, Series, Span
+from aworker.trading.prompts.phrases import BEYOND, SIGN, Condition, Series, Span, whole
 from aworker.trading.prompts.series import CLOSE, VOLUME, NotRead, Scope, family, indicators, is_series, plain
 
 _OPPOSITE = {"up": "down", "down": "up"}
@@ -39,6 +39,9 @@ def _listed(scope: Scope, parts: tuple[tuple[str | None, Condition], ...]) -> st
         if cut is not None:
             sides = [_listed(scope, parts[:cut]), _listed(scope, ((None, parts[cut][1]), *parts[cut + 1 :]))]
             return f"({' or '.join(sides)})" if sign == "or" else " and ".join(sides)
+    ways = {(each[0], each[1]) for _, each in parts if each[0] in ("streak", "candle")}
+    if any(("streak", way) in ways and ("candle", _OPPOSITE[way]) in ways for way in ("up", "down")):
+        raise NotRead("bars in a row, and one of the other kind: say 'after 3 red candles, a green one'")
     joins = {join for join, _ in parts if join is not None}
     texts = [written(scope, each) for _, each in parts]
     if "comma" in joins and joins & {"comma", "or"} == joins and scope.is_exit and len(parts) > 1:
@@ -98,7 +101,11 @@ def _of(scope: Scope, series: Series, said: Condition) -> str:
         scope.subject = series
         scope.is_named = True
         scope.subjects.add(series)
-    return written(scope, said)
+    before, scope.spoken_of = scope.spoken_of, series[2] if series[0] == "symbol" else scope.it()
+    try:
+        return written(scope, said)
+    finally:
+        scope.spoken_of = before
 
 
 def _is_negated(condition: Condition) -> bool:
@@ -155,6 +162,12 @@ def _shifted(scope: Scope, inner: Condition, span: Span) -> str:
     return _at(scope, inner, scope.bars(span))
 
 
+@_writes("shifted_more")
+def _shifted_more(scope: Scope, inner: Condition) -> str:
+    """Write what was so on the day before the earliest day that was spoken of."""
+    return _at(scope, inner, scope.reached + 1)
+
+
 @_writes("held")
 def _held(scope: Scope, inner: Condition, span: Span) -> str:
     bars = scope.bars(span)
@@ -173,6 +186,7 @@ def _lately(scope: Scope, inner: Condition, span: Span) -> str:
 
 def _at(scope: Scope, inner: Condition, bar: int) -> str:
     before, scope.shift = scope.shift, scope.shift + bar
+    scope.reached = max(scope.reached, scope.shift)
     try:
         return written(scope, inner)
     finally:
@@ -186,14 +200,25 @@ def _at(scope: Scope, inner: Condition, bar: int) -> str:
 def _compare(scope: Scope, left: Series | None, sign: str, right: Any) -> str:
     if left is None and is_series(right) and family(right) == "volume":
         left = VOLUME  # "on above average volume"
+    if (
+        left is None
+        and scope.spoken_of == VOLUME
+        and isinstance(scope.target_number, Number)
+        and _is_plain(right)
+        and CLOSE in scope.subjects
+    ):
+        raise NotRead("the average of what is not said: of the volume, or of the close")
     left = scope.left(left, right)
     right = _as_average(scope, left, scope.right(left, right))
     if left[0] == "average" and left[2] is None and left[3] is None and right != VOLUME:
         raise NotRead("the average of how many days is not said")
+    scope.target_number = right
     if isinstance(right, Number):
         scope.target = None
         return f"{scope.value(left)} {sign} {plain(_level_of(scope, left, right))}"
     _check_kinds(scope, left, right)
+    if scope.text(left, right) == scope.text(right, left):
+        raise NotRead(f"{scope.text(left, right)} is compared with itself")
     scope.target, scope.subject = right, left
     far = "high" if sign[0] == ">" else "low"
     is_beyond = right[0] == "extreme" and not right[4] and str(right[1]).startswith(far)
@@ -203,13 +228,20 @@ def _compare(scope: Scope, left: Series | None, sign: str, right: Any) -> str:
     return f"{scope.value(left, right)} {sign} {scope.value(right, left)}"
 
 
+def _is_plain(series: Any) -> bool:
+    """Say whether this is an average that does not say of what."""
+    return is_series(series) and series[0] == "average" and series[3] is None and not series[4]
+
+
 def _level_of(scope: Scope, left: Series, number: Number) -> float:
     """Return a number that a series is compared with. Raises NotRead where it cannot be one."""
     if scope.subject is None and not number.is_money and not scope.is_named:
         raise NotRead(f"what is compared with {plain(number.value)} is not said")
     value = -number.value if number.sign == "-" else number.value
     kind = family(left)
-    if number.is_percent and kind not in ("change", "0 to 100"):
+    if number.is_percent and left[0] == "quotient":
+        value /= 100
+    elif number.is_percent and kind not in ("change", "0 to 100"):
         raise NotRead(f"{plain(value)}% of what is not said")
     if number.is_money and kind not in ("price", "any"):
         raise NotRead(f"{scope.text(left)} is not measured in money")
@@ -223,7 +255,13 @@ def _level_of(scope: Scope, left: Series, number: Number) -> float:
 
 
 def _as_average(scope: Scope, left: Series, right: Any) -> Any:
-    if isinstance(right, Number) and right in map(Number, scope.averages) and left[0] == "price" and scope.function:
+    if isinstance(right, Number) and right.is_named and right.value not in scope.averages and left[0] == "price":
+        raise NotRead(f"the {plain(right.value)} of what is not said")
+    is_known = isinstance(right, Number) and right.value in scope.averages and whole(right) is not None
+    if is_known and left[0] == "price" and scope.function:
+        if not right.is_named:
+            bars = plain(right.value)
+            raise NotRead(f"{bars} may be a price, or the average of so many bars; write the {bars} bar average")
         scope.assume(f"{plain(right.value)}: the {plain(right.value)} bar average that was named before")
         return ("average", scope.function, (right.value, "bar"), None, False)
     if left[0] == "average" and left[2] is not None and isinstance(right, Number) and left[3] is None:
@@ -317,6 +355,8 @@ def _near(scope: Scope, series: Series | None, share: Number, other: Series) -> 
         reached = ("times", 1 + percent / 100 * (1 - 2 * is_high), other)
         return f"{scope.value(series)} {'>=' if is_high else '<='} {scope.value(reached)}"
     text = scope.value(other, series)
+    if text == scope.value(series):
+        raise NotRead(f"{text} is compared with itself")
     return f"abs({scope.value(series)} - {text}) <= {plain(percent / 100)} * {text}"
 
 
@@ -440,7 +480,8 @@ def _function_cross(scope: Scope, direction: str, left: Any, right: Any) -> str:
 
 @_writes("signal_cross")
 def _signal_cross(scope: Scope, left: Series | None, direction: str) -> str:
-    left = scope.left(left)
+    lined = [each for each in scope.subjects if each[0] == "macd" or each[:2] == ("indicator", "stochastic_k")]
+    left = lined[0] if left is None and not scope.is_named and len(lined) == 1 else scope.left(left)
     if left[0] == "macd":
         return _cross(scope, left, direction, ("macd", "signal", *left[2:]))
     if left[:2] == ("indicator", "stochastic_k"):
@@ -508,6 +549,17 @@ def _breaks_out(scope: Scope, direction: str, series: Series) -> str:
     return _breaks(scope, direction, series)
 
 
+@_writes("at_extreme")
+def _at_extreme(scope: Scope, which: str, span: Span) -> str:
+    """Write that a series is the least or the most of the bars that end with this one."""
+    left = scope.left(None)
+    if left[0] == "number":
+        raise NotRead("a number has no highest and lowest")
+    scope.subject = left
+    sign = "<=" if which == "low" else ">="
+    return f"{scope.value(left)} {sign} {scope.value(('extreme', which, left, span, False))}"
+
+
 @_writes("closes_at")
 def _closes_at(scope: Scope, which: str) -> str:
     raise NotRead(f"which {which} is not said; of so many days")
@@ -529,7 +581,7 @@ def _touched(scope: Scope, left: Series | None, right: Any) -> str:
         return _compare(scope, left, ">=" if right[1].startswith("high") else "<=", right)
     if left in (("price", "low"), ("price", "high")):
         return _compare(scope, left, "<=" if left[1] == "low" else ">=", right)
-    if right[0] in ("band", "middle"):
+    if right[0] in ("band", "middle") or (right[0] == "it_average" and scope.is_exit):
         return _reaches(scope, right)
     raise NotRead(f"from which side {scope.text(right, left)} is touched is not said; write crosses above or below")
 
@@ -673,7 +725,9 @@ def _moved(scope: Scope, direction: str, percent: float, span: Span | None, leas
         raise NotRead(f"over what time it is {size} is not said; say {size} today, or over so many days")
     if span == (1.0, "day") and (scope.timeframe or "1d") != "1d":
         raise NotRead(f"'today' speaks of days, the bars are {scope.timeframe}; say over so many bars")
-    series = VOLUME if scope.subject == VOLUME else CLOSE
+    series = scope.spoken_of or CLOSE
+    if series not in (CLOSE, VOLUME):
+        raise NotRead(f"only a price or the volume is up or down by so many percent, was {scope.text(series)}")
     scope.subject = series
     sign, value = (">", percent) if direction.endswith("up") else ("<", -percent)
     sign = BEYOND[sign][0] if direction.startswith("not") else sign

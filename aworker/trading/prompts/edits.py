@@ -14,7 +14,7 @@ import msgspec
 
 from aworker.trading.prompts import clauses
 from aworker.trading.prompts.conditions import written
-from aworker.trading.prompts.lattice import Number, named
+from aworker.trading.prompts.lattice import Number
 from aworker.trading.prompts.phrases import whole
 from aworker.trading.prompts.rewriting import (
     AVERAGES,
@@ -30,6 +30,7 @@ from aworker.trading.prompts.rewriting import (
     without,
 )
 from aworker.trading.prompts.series import NotRead, indicators, plain
+from aworker.trading.prompts.titles import named
 from aworker.trading.strategies.strategy import Risk, Rules
 
 _NEW = re.compile(
@@ -88,7 +89,8 @@ def read(prompt: str, current: Rules) -> Edited:
         raise NotRead("it can be read as two changes; say which field becomes what", is_trap=True)
     editor = cheapest[0][2]
     slips = tuple(f"{written_as}: {meant}" for written_as, meant in lattice.slips)
-    return Edited(cheapest[0][1], name, (*editor.made.scope.assumptions, *slips), bool(slips))
+    passed = clauses.passed_over(lattice)
+    return Edited(cheapest[0][1], name, (*editor.made.scope.assumptions, *slips, *passed), bool(slips))
 
 
 @dataclass

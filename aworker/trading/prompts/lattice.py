@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from itertools import chain, product
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 MOST_TOKENS = 400
@@ -13,25 +16,71 @@ _TOKEN = re.compile(
     r"""(?P<url>https?://\S+)
       | (?P<ticker>\$[A-Za-z]{1,5}(?![A-Za-z0-9]) | \b[A-Za-z]{2,5}-(?:usd|USD)\b | \b[A-Z]{1,5}\.[A-Z]\b)
       | (?P<number>[-+]?[$€£]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+,\d+(?=\s?(?:%|percent|prozent))|\d+(?:\.\d+)?|\.\d+)
-          (?:[ \t]?(?:%|percent\b|pct\b|prozent\b|pour\ cent\b))?)
+          (?:[ \t]?(?:%|percents?\b|pct\b|prozent\b|pour\ cent\b))?)
       | (?P<word>%[a-zA-Z]\b | [^\W\d_]+(?:\.[^\W\d_]+)*)
       | (?P<line>[\n;•])
       | (?P<sign>->|=>|<=|>=|==|&&|\|\||[-+*/=<>&|(),:.!?~"“”„«»\[\]])
       | (?P<other>\S)""",
     re.VERBOSE,
 )
-_STRAY = frozenset('!?~"“”„«»')
+_LISTED = re.compile(r"(?m)^\s*\(?1[.)]\s+(?s:.*)^\s*\(?2[.)]\s+")
+_STRAY = frozenset("!?~\"“”„«»'")
 _MULTIPLIERS = {"k": 1e3, "thousand": 1e3, "million": 1e6, "mil": 1e6, "mln": 1e6, "mm": 1e6, "billion": 1e9, "bn": 1e9}
-_PERCENT = ("percent", "pct", "prozent")
-_NAMED = re.compile(
-    r"(?i)\b(?:call (?:it|this)|name it|named|titled|called|rename (?:it )?to)\s+"
-    r"(?:[\"“'](?P<quoted>[^\"”'\n]{1,120})[\"”']"
-    r"|(?P<bare>[A-Z][\w ]{0,40}?))\s*(?=[.,;:\n]|$|\b(?:that|which|and|with|where|who|for|on|\d))"
+_PERCENT = ("percent", "percents", "pct", "prozent")
+_MONEY = ("dollar", "dollars", "bucks", "usd", "euro", "euros")
+_BEFORE_MONEY = frozenset(
+    (
+        "under",
+        "over",
+        "above",
+        "below",
+        "between",
+        "and",
+        "than",
+        "least",
+        "most",
+        "at",
+        "to",
+        "<",
+        ">",
+        "<=",
+        ">=",
+        "-",
+    )
 )
-_TITLED = re.compile(
-    r"(?im)^\s*(?:strategy )?(?:name|title):\s*(?:(?P<quoted>\"[^\"\n]{1,120}\")|(?P<bare>[^\n;]{1,120}))(?:\n|;|$)"
+SOFT = frozenset(
+    (
+        "THEN", "OF", "ITS", "ONE", "THAT", "FOR", "LINE", "SPAN", "TO", "EACH", "LEVEL", "PERIOD", "SET",
+        "PART", "TEMPLATE_WORD", "BYWORD", "BY", "ALL_SYMBOLS", "IN", "WHICHEVER", "TO_LIST", "EXTEND", "STAY",
+        "LIES", "SCAN", "ADD", "REPLACE", "REQUIRE", "TIMEFRAME_WORD", "SHARES",
+    )
+)  # fmt: skip
+"""Kinds of words that join what means something: where no reading needs them they may be passed over, at a price."""
+WHOLE = frozenset(
+    ("unsupported", "pattern", "language", "not", "unless", "dont", "nothing", "chatter", "ticker", "unit")
 )
+"""Classes whose phrases hold no other word between their own."""
+SOFT_COST = 1.2
+STOP_COST = 0.5
+"""What it costs to go on with a clause behind the end of a sentence."""
+COMMON_COST = 0.4
+FILLER_COST = 0.1
+MOST_FILLERS = 2
+DEFINING = frozenset(("(", ":", "so", "ie", "meaning", "means", "defined", "namely"))
+DENYING = frozenset(("no", "without", "never", "not", "dont", "non", "zero"))
+CLOSING = frozenset((".", ",", "\n", ")", "and", "or", "please", "pls", "thanks", "at"))
+DENIED = frozenset(
+    (
+        "short selling: only buying is possible",
+        "options: only the symbol itself is traded",
+        "how much is bought: a strategy says when, not how much",
+        "adding to or selling part of a position: it is bought and sold whole",
+        "news, sentiment and fundamentals: only prices and volume are known",
+    )
+)
+"""What no strategy has anyway: a prompt that does without it says nothing new."""
 BINDING = frozenset(("ANY_OF", "NOT", "UNLESS", "DONT", "BY_NO_MORE", "NO_LIMIT", "IN_BOTH", "OTHERWISE"))
+_PARTS = re.compile(r"\{\w+\}|[^{}]+")
 SHORTEST_TYPO = 4
 """Letters from which on a word may be a slip of the keyboard."""
 
@@ -43,6 +92,8 @@ class Number(NamedTuple):
     is_percent: bool = False
     is_money: bool = False
     sign: str = ""
+    is_named: bool = False
+    """Whether it was said as "the 50"."""
 
 
 class Token(NamedTuple):
@@ -60,13 +111,28 @@ class Edge(NamedTuple):
     end: int
     kind: str
     value: Any
+    cost: float = 0.0
+
+
+class Branch:
+    """A place in the tree of phrases: the words that go on from here, and what ends here means."""
+
+    __slots__ = ("meanings", "words")
+
+    def __init__(self) -> None:
+        self.words: dict[str, Branch] = {}
+        self.meanings: list[tuple[str, Any]] = []
 
 
 class Lexicon(NamedTuple):
     """What phrases mean, and what is needed to look them up."""
 
     phrases: dict[tuple[str, ...], list[tuple[str, Any]]]
-    longest: int
+    tree: Branch
+    fillers: frozenset[str]
+    """Words that change nothing inside a phrase: "crosses clearly back above"."""
+    spelling: dict[str, str]
+    """Short or foreign spellings, and the word that each stands for."""
     words: frozenset[str]
     """Every word of every phrase."""
     firm: frozenset[str]
@@ -77,33 +143,89 @@ class Lexicon(NamedTuple):
 def lexicon() -> Lexicon:
     """Read the lexicon that ships beside this module."""
     table = tomllib.loads(files(__package__).joinpath("lexicon.toml").read_text(encoding="utf-8"))
+    sets = {name: [_words(text) for text in many] for name, many in table.pop("words").items()}
+    spelling = {short: word for word, shorts in table.pop("spelling").items() for short in shorts}
     phrases: dict[tuple[str, ...], list[tuple[str, Any]]] = {}
     firm: set[str] = set()
     for kind, section in table.items():
         for key, content in section.items():
             for text in content[""] if isinstance(content, dict) else content:
-                words = tuple(token.text for token in tokens_of(text))
-                meanings = phrases.setdefault(words, [])
-                if (kind, key) not in meanings:
-                    meanings.append((kind, key))
-                if kind in ("not", "unless", "dont", "ticker", "number", "unsupported", "language"):
-                    firm.update(words)
-    return Lexicon(
-        phrases, max(map(len, phrases)), frozenset(word for each in phrases for word in each), frozenset(firm)
+                for words in _spelled_out(text, sets):
+                    meanings = phrases.setdefault(words, [])
+                    if (kind, key) not in meanings:
+                        meanings.append((kind, key))
+                    is_firm = kind in ("not", "unless", "dont", "ticker", "number")
+                    if is_firm or (kind in ("unsupported", "language") and len(words) == 1):
+                        firm.update(words)
+    tree = Branch()
+    for words, meanings in phrases.items():
+        at = tree
+        for word in words:
+            at = at.words.setdefault(word, Branch())
+        at.meanings = meanings
+    known = frozenset(word for each in phrases for word in each) | spelling.keys()
+    return Lexicon(phrases, tree, frozenset(word for (word,) in sets["filler"]), spelling, known, frozenset(firm))
+
+
+@cache
+def core_words() -> frozenset[str]:
+    """Return the words that a slip most likely meant: of orders, prices, comparisons, crossings and averages."""
+    phrases = lexicon().phrases
+    kinds = frozenset(
+        (
+            "buy",
+            "sell",
+            "rel",
+            "cross",
+            "price",
+            "average",
+            "stop",
+            "target",
+            "trail",
+            "if",
+            "unit",
+            "hold",
+            "band",
+            "closes",
+        )
+    )
+    return frozenset(
+        words[0] for words, meanings in phrases.items() if len(words) == 1 and {kind for kind, _ in meanings} & kinds
     )
 
 
-def tokens_of(text: str) -> list[Token]:
-    """Cut a text into tokens, in lower case."""
+def _spelled_out(text: str, sets: dict[str, list[tuple[str, ...]]]) -> list[tuple[str, ...]]:
+    """Return the words of a phrase, with each word of a set where the set's name stands: ``{cross} {above}``."""
+    if "{" not in text:
+        return [_words(text)]
+    parts = [sets[part[1:-1]] if part.startswith("{") else [_words(part)] for part in _PARTS.findall(text)]
+    return [tuple(chain.from_iterable(each)) for each in product(*parts)]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(token.text for token in tokens_of(text))
+
+
+@cache
+def common_words() -> frozenset[str]:
+    """Read the common words that change nothing of a strategy."""
+    text = files(__package__).joinpath("common.txt").read_text(encoding="utf-8")
+    return frozenset(line for line in text.splitlines() if not line.startswith("#"))
+
+
+def tokens_of(text: str, spelling: Mapping[str, str] = MappingProxyType({})) -> list[Token]:
+    """Cut a text into tokens, in lower case; ``spelling`` gives words in the place of others."""
     text = text.replace("’", "'").replace("–", "-").replace("—", " - ").replace("−", "-").replace("≥", ">=")
     text = text.replace("≤", "<=").replace("×", "x").replace("\u00a0", " ").replace("→", "->")
     text = re.sub(r"\b([A-Z]{2,5})'s\b", r"\1", text)
     text = re.sub(r"(?<=[A-Za-z])'(?=[A-Za-z])", "", text)
     text = re.sub(r"(?<=[A-Za-z])_(?=[A-Za-z])", " ", text)
-    text = re.sub(r"(?:(?<=[^\W\d_][^\W\d_])|(?<=\d))-(?=[^\W\d_]{2})(?!usd|USD)", " ", text)
+    text = re.sub(r"(?i)\b(open|high|low|close)-(open|high|low|close)\b(?! range)", r"\1 - \2", text)
+    text = re.sub(r"(?:(?<=[^\W_]))-(?=[^\W\d_]{2})(?!usd|USD)", " ", text)
     text = re.sub(r"(?<=[A-Za-z])-(?=\d)", " ", text)
     text = re.sub(r"(?<=\d)-(?=\d)", " - ", text)
-    text = re.sub(r"(?m)^\s*(?:\(?\d{1,2}[.)]\s+(?=[A-Za-z])|[-*•]\s+)", " ", text)
+    mark = r"\(?\d{1,2}[.)]\s+" if _LISTED.search(text) else r"\(?\d{1,2}[.)]\s+(?=[A-Za-z])"
+    text = re.sub(rf"(?m)^\s*(?:{mark}|[-*•]\s+|\(?[a-h][.)]\s+)", " ", text)
     tokens: list[Token] = []
     for found in _TOKEN.finditer(text):
         kind, written = found.lastgroup, found[0]
@@ -112,16 +234,10 @@ def tokens_of(text: str) -> list[Token]:
         elif kind == "line":
             tokens.append(Token("\n", found.start(), written=written))
         elif written not in _STRAY:
-            tokens.append(Token(written.lower(), found.start(), written=written))
+            word = written.lower()
+            is_capital = written.isupper() and len(written) > 1
+            tokens.append(Token(word if is_capital else spelling.get(word, word), found.start(), written=written))
     return _joined(tokens)
-
-
-def named(text: str) -> tuple[str | None, str]:
-    """Return the name that a prompt gives its strategy, and the prompt without it."""
-    found = _TITLED.search(text) or _NAMED.search(text)
-    if found is None:
-        return None, text
-    return (found["quoted"] or found["bare"]).strip(' "'), text[: found.start()] + " " + text[found.end() :]
 
 
 def _number(written: str, start: int) -> Token:
@@ -132,7 +248,7 @@ def _number(written: str, start: int) -> Token:
     number = Number(
         float(digits), is_percent, any(each in written for each in "$€£"), written[0] if written[0] in "+-" else ""
     )
-    return Token(f"#{digits}", start, number, written)
+    return Token(f"#{digits}{'%' * is_percent}", start, number, written)
 
 
 def _joined(tokens: list[Token]) -> list[Token]:
@@ -144,6 +260,8 @@ def _joined(tokens: list[Token]) -> list[Token]:
         factor = _MULTIPLIERS.get(token.text)
         if last is None or number is None or number.is_percent:
             joined.append(token)
+        elif token.text in _MONEY and last.number and len(joined) > 1 and joined[-2].text in _BEFORE_MONEY:
+            joined[-1] = Token(last.text, last.start, number._replace(is_money=True), f"{last.written} {token.written}")
         elif token.text in _PERCENT:
             joined[-1] = Token(last.text, last.start, number._replace(is_percent=True), f"{last.written} percent")
         elif factor:
@@ -191,27 +309,98 @@ def _word_number(token: Token) -> Number | None:
 class Lattice:
     """The edges over a prompt's tokens; ``unknown`` are the words that no edge covers, ``slips`` what was mended."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, is_mended: bool = True) -> None:
         self.slips: list[tuple[str, str]] = []
-        self.tokens = [self._mended(token) for token in tokens_of(text)]
+        self.tokens = _letters(tokens_of(text, lexicon().spelling))
+        if is_mended:
+            self.tokens = [self._mended(token) for token in self.tokens]
         count = len(self.tokens)
         self.edges: list[list[Edge]] = [[] for _ in range(count + 1)]
         self.skips: list[list[tuple[int, float]]] = [[] for _ in range(count + 1)]
         letters = [token.written for token in self.tokens if token.written.isalpha() and len(token.written) > 1]
         self._shouts = sum(word.isupper() for word in letters) > len(letters) / 2
-        known = lexicon()
         covered = [False] * count
         for start, token in enumerate(self.tokens):
             covered[start] = self._own(start, token, covered) or covered[start]
-            for length in range(1, min(known.longest, count - start) + 1):
-                words = tuple(each.text for each in self.tokens[start : start + length])
-                for kind, value in known.phrases.get(words, ()):
-                    if not (token.number is not None and token.number.is_percent and length == 1):
-                        self._add(start, start + length, kind, value)
-                        covered[start : start + length] = [True] * length
+            for end, kind, value, cost in self._phrases(start):
+                if not (token.number is not None and token.number.is_percent and end == start + 1):
+                    self._add(start, end, kind, value, cost)
+                    covered[start:end] = [True] * (end - start)
+        self.passed: list[str] = []
+        for start, token in enumerate(self.tokens):
+            is_as_written = token.text == token.written.lower()
+            if not covered[start] and is_as_written and token.text in common_words():
+                self.skips[start].append((start + 1, COMMON_COST))
+                covered[start] = True
+                self.passed.append(token.written)
+            elif self._is_soft(start) and not self._is_part(start):
+                self.skips[start].append((start + 1, SOFT_COST))
+        self._deny()
+        self.has_defined = False
+        for start in range(count):
+            for edge in self.edges[start]:
+                if edge.kind == "PATTERN" and self.is_defined(edge.end):
+                    self.skips[start].append((edge.end, COMMON_COST))
+                    self.has_defined = True
         self._bind()
         self.unknown = [token for token, is_known in zip(self.tokens, covered, strict=True) if not is_known]
         self._reach = [self._reachable(start) for start in range(count + 1)]
+
+    def _phrases(self, start: int) -> list[tuple[int, str, Any, float]]:
+        """Return what phrases from here mean: where each ends, its class and meaning, and what its fillers cost."""
+        fillers = lexicon().fillers
+        found: dict[tuple[int, str, Any], float] = {}
+        paths = [(lexicon().tree, start, 0)]
+        while paths:
+            branch, at, passed = paths.pop()
+            if at == len(self.tokens):
+                continue
+            word = self.tokens[at].text
+            further = branch.words.get(word)
+            if further is not None:
+                paths.append((further, at + 1, passed))
+                for kind, value in further.meanings:
+                    if passed and kind in WHOLE:
+                        continue
+                    cost = passed * FILLER_COST
+                    found[at + 1, kind, value] = min(cost, found.get((at + 1, kind, value), cost))
+            elif at > start and passed < MOST_FILLERS and word in fillers:
+                paths.append((branch, at + 1, passed + 1))
+        return [(*meaning, cost) for meaning, cost in found.items()]
+
+    def _is_soft(self, at: int) -> bool:
+        return any(edge.kind in SOFT and edge.end == at + 1 for edge in self.edges[at])
+
+    def _is_part(self, at: int) -> bool:
+        """Say whether a longer phrase that means something holds this word."""
+        return any(
+            edge.end > at and edge.end - start > 1 and edge.kind not in SOFT
+            for start in range(max(0, at - 6), at + 1)
+            for edge in self.edges[start]
+        )
+
+    def _deny(self) -> None:
+        """Pass over what cannot be said where it is said not to be: "no shorts", "without leverage"."""
+        for start, token in enumerate(self.tokens):
+            if token.text not in DENYING:
+                continue
+            first = start + 1
+            while first < len(self.tokens) and self.tokens[first].text in (
+                "any",
+                "use",
+                "using",
+                "do",
+                "go",
+                "the",
+                "of",
+            ):
+                first += 1
+            ends = [edge.end for edge in self.edges[first] if edge.kind == "UNSUPPORTED" and edge.value in DENIED]
+            end = max(ends, default=0)
+            if end and (end == len(self.tokens) or self.tokens[end].text in CLOSING):
+                for at in range(start, end):
+                    self.edges[at] = []
+                self.skips[start].append((end, 0.0))
 
     def _bind(self) -> None:
         """Keep words that bear meaning together from being passed over one by one."""
@@ -224,11 +413,14 @@ class Lattice:
     def _mended(self, token: Token) -> Token:
         known = lexicon()
         word = token.text
-        is_word = word.isalpha() and len(word) >= SHORTEST_TYPO and token.number is None
-        if not is_word or word in known.words or (token.written.isupper() and len(word) <= 5):
+        is_word = word.isalpha() and len(word) >= SHORTEST_TYPO and _word_number(token) is None
+        if not is_word or word in known.words or word in common_words():
+            return token
+        if token.written.isupper() and len(word) <= 5:
             return token
         near = _near(word) & known.words
         near = {each for each in near if len(each) >= SHORTEST_TYPO and each not in known.firm}
+        near = (near & core_words()) or near
         if len(near) > 1:
             near = {each for each in near if len(each) == len(word)} or near
         if len(near) != 1:
@@ -247,13 +439,15 @@ class Lattice:
             return True
         if token.text in ("\n", "."):
             self._add(start, start + 1, "SEP", token.text)
-            self.skips[start].append((start + 1, 0.0))
+            self.skips[start].append((start + 1, STOP_COST if token.text == "." else 0.0))
             return True
         if token.text in ("(", ")", ",", "-", "+", "*", "/", ":", "[", "]"):
             self._add(start, start + 1, token.text, token.text)
             if token.text in (",", ":", "-"):
                 self.skips[start].append((start + 1, 1.5 if token.text == "," else 0.3))
             return True
+        if token.written in ("S", "E", "W"):
+            self._add(start, start + 1, "LETTER", token.written)
         written = token.written.lstrip("$")
         is_ticker = token.written.startswith("$") or bool(re.fullmatch(r"[A-Z]{1,5}(\.[A-Z]|-USD)?", written))
         is_word = (token.text,) in lexicon().phrases
@@ -263,13 +457,17 @@ class Lattice:
             return True
         return False
 
-    def _add(self, start: int, end: int, kind: str, value: Any) -> None:
+    def _add(self, start: int, end: int, kind: str, value: Any, cost: float = 0.0) -> None:
         if kind in ("nothing", "chatter"):
-            self.skips[start].append((end, 0.0 if end - start > 1 else 0.2))
+            self.skips[start].append((end, cost if end - start > 1 else 0.2))
         elif kind in ("ticker", "company"):
-            self.edges[start].append(Edge(end, "TICKER", value or self.tokens[start].text.upper()))
+            self.edges[start].append(Edge(end, "TICKER", value or self.tokens[start].text.upper(), cost))
         else:
-            self.edges[start].append(Edge(end, kind.upper(), value))
+            self.edges[start].append(Edge(end, kind.upper(), value, cost))
+
+    def is_defined(self, end: int) -> bool:
+        """Say whether what a word without a known meaning means is said right behind it."""
+        return end < len(self.tokens) and self.tokens[end].text in DEFINING
 
     def is_inside(self, start: int, end: int) -> bool:
         """Say whether a longer phrase covers these tokens and more."""
@@ -298,6 +496,24 @@ class Lattice:
                     best[end] = best[at] + cost
                     queue.append(end)
         return sorted(best.items())
+
+
+def _letters(tokens: list[Token]) -> list[Token]:
+    """Join what was spelled letter by letter, as a voice is written down; give %K and %D their names."""
+    known = lexicon().words
+    has_stochastic = any(token.text.startswith("stoch") or token.text in ("%k", "%d") for token in tokens)
+    joined: list[Token] = []
+    for token in tokens:
+        run = [token]
+        while joined and len(run) < 5 and len(run[0].text) == 1 and run[0].text.isalpha() and len(joined[-1].text) == 1:
+            run.insert(0, joined.pop())
+            word = "".join(each.text for each in run)
+            if word in known and len(word) > 2:
+                run = [Token(word, run[0].start, None, word)]
+        if has_stochastic and len(run) == 1 and run[0].text in ("k", "d"):
+            run = [run[0]._replace(text=f"%{run[0].text}")]
+        joined += run
+    return joined
 
 
 def _near(word: str) -> set[str]:

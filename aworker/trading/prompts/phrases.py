@@ -389,7 +389,7 @@ def held(inner: Condition, window: Span | None) -> Condition | None:
 @meaning
 def restated(series: Series, text: Series) -> Series | None:
     """Read "dollar volume (close times volume)": what is in brackets says what is meant."""
-    return None if text[0] in ("price", "number", "average", "it") else ("group", text)
+    return ("group", text) if text[0] in ("plus", "minus", "product", "quotient", "group") else None
 
 
 @meaning
@@ -528,6 +528,12 @@ def volume_times(factor: Number, series: Series) -> Condition | None:
 
 
 @meaning
+def volume_multiple(factor: Number, series: Series) -> Condition | None:
+    """Read "volume 3x its average"; "more than 50% its average" may be half of it or half more."""
+    return None if factor.is_percent and factor.value < 100 else volume_times(factor, series)
+
+
+@meaning
 def volume_times_of(factor: Any, series: Series) -> Condition | None:
     return volume_times(Number(float(factor)), series)
 
@@ -560,6 +566,46 @@ def moved(direction: str, share: Number, window: Span | None, *signs: str | None
 
 def _least_of(signs: tuple[str | None, ...]) -> str:
     return ">" if ">" in signs else ">="
+
+
+@meaning
+def between_off(low: Number, high: Number, sign: str, series: Series) -> Condition | None:
+    """Read "between 1% and 4% above the 50 day average"."""
+    if not (low.is_percent and high.is_percent and low.value < high.value and sign in ("<", ">")):
+        return None
+    side = 1 if sign == ">" else -1
+    ends = [("times", 1 + side * each.value / 100, series) for each in (low, high)]
+    return ("between", None, *ends[::side])
+
+
+@meaning
+def windowed(name: str, mean: Series) -> Series | None:
+    """Read "z-score against its 20 day mean"."""
+    return ("indicator", name, mean[2]) if mean[2] is not None and mean[3] is None else None
+
+
+@meaning
+def the(number: Number) -> Number | None:
+    """Read "the 50", which is an average of so many bars and no level."""
+    return None if whole(number) is None else number._replace(is_named=True)
+
+
+@meaning
+def at_extreme(which: str, window: Span) -> Condition:
+    """Read "is the smallest of the last 7 days", its own bar among them."""
+    return ("at_extreme", which, window)
+
+
+@meaning
+def summed(series: Series, window: Span) -> Series | None:
+    """Read "the sum of the last two days' RSI"; of more than a few bars it would be no rule to look at."""
+    bars = int(window[0])
+    if not 2 <= bars <= 5 or window[1] not in ("bar", "day"):
+        return None
+    total: Series = ("lag", series, (float(bars - 1), "bar"))
+    for bar in reversed(range(bars - 1)):
+        total = ("plus", ("lag", series, (float(bar), "bar")) if bar else series, total)
+    return ("group", total)
 
 
 @meaning

@@ -1,11 +1,14 @@
 """Pseudo-code of other programs into the words that the lexicon knows: definitions put in, their calls renamed.
 
-Only shapes are replaced; what the parts mean, the grammar says.
+Only shapes are replaced, those of platforms.toml; what the parts mean, the grammar says.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
+from functools import cache
+from importlib.resources import files
 
 MOST_DEFINITIONS = 8
 MOST_CHARACTERS = 8_000
@@ -16,33 +19,40 @@ _DEFINED = re.compile(
 _TITLE = re.compile(r"^\s*[A-Za-z]+(?: [A-Za-z]+)+\s=\s*(?=(?P<rest>[^\n]*))")
 _ORDER_NEXT = re.compile(r"(?i)\s*(?:buy|sell|long|get|be|in|out|exit|enter|cash|flat|go|cross|sma|close)\b")
 _ORDERS = frozenset(("buy", "sell", "entry", "exit", "short", "cover", "long", "stop", "target", "is", "out", "in"))
-_SHAPES = [
-    (r"(?i)\bstrategy\.entry\s*\([^()\n]*\)", " buy "),
-    (r"(?i)\bstrategy\.(?:close|close_all|exit)\s*\([^()\n]*\)", " sell "),
-    (r"(?i)\bapplystop\s*\(\s*stoptypeloss\s*,\s*stopmodepercent\s*,\s*([\d.]+)[^()\n]*\)", r" stop loss \1% "),
-    (r"(?i)\bapplystop\s*\(\s*stoptypeprofit\s*,\s*stopmodepercent\s*,\s*([\d.]+)[^()\n]*\)", r" target \1% "),
-    (r"(?i)\bapplystop\s*\(\s*stoptypetrailing\s*,\s*stopmodepercent\s*,\s*([\d.]+)[^()\n]*\)", r" trailing stop \1% "),
-    (r"(?i)^\s*plot\s+\w+\s*=", " "),
-    (r"(?i)\bplot\s+(?=\w+\s*=)", " "),
-    (r"(?i)(?<=[\w)\]])\s+x\s+(?=(?:sma|ema|wma|rsi|macd|\d+|upper|lower|\$?[\d.]))", " crosses above "),
-    (r'(?<=[{,])\s*"(\w+)"\s*:\s*', r" \1: "),
-    (r"[{}]", " "),
-    (r"(?im)(^|[.;\n][ \t]*)close (?=when|if|once|after|as soon)", r"\1sell "),
-    (r"(?i)\b(stop|target|tp|sl|tf|timeframe|stop loss|take profit)\s*=\s*", r"\1: "),
-    (r"/\*.*?\*/|//[^\n]*", " "),
-    (r"\bw/o\b", "without"),
-    (r"\bw/\s*", "with "),
-    (r"(?i)(\d)\s*(?:per cent|pour cent)\b", r"\1 percent"),
-    (r"(\d)(?:er|-er)\b(?=[ -])", r"\1 "),
-    (r"(?i)\bH([14])\b(?!\w)", r"\1h"),
-    (r"(?i)\bM(1|5|15|30)\b(?=\s*(?:chart|bars?|candles?|timeframe|$|[,.;\n]))", r"\1m"),
-]
+_DAILY = re.compile(
+    r"(?i)(?:(?<=\[)|(?<=x )|(?<=[<>] ))\s*daily "
+    r"(?=(?:close|open|high|low|volume|sma|ema|wma|rsi|macd|cci|adx|slow|fast|atr|upper)\b)"
+)
+_PERIOD = re.compile(r"\bPERIOD_([MHDW])(1|4|5|15|30)\b")
+_PARTS = {
+    "{chart}": r"(?:NULL|_Symbol|Symbol\(\))\s*,\s*(?:0|PERIOD_D1|PERIOD_CURRENT|_Period)",
+    "{number}": r"(?<![\d.,])\d{1,6}(?:\.\d{1,4})?%?",
+}
+
+
+@cache
+def _shapes() -> list[tuple[re.Pattern[str], str]]:
+    table = tomllib.loads(files(__package__).joinpath("platforms.toml").read_text(encoding="utf-8"))
+    made = []
+    for pattern, words in table["shapes"]:
+        for name, part in _PARTS.items():
+            pattern = pattern.replace(name, part)
+        made.append((re.compile(pattern), words))
+    return made
 
 
 def in_words(text: str) -> str:
     """Return a prompt with its definitions put in where their names are used, and known calls as words."""
-    for pattern, words in _SHAPES:
-        text = re.sub(pattern, words, text)
+    if text.count(" / ") > 1 and "(" not in text:
+        text = text.replace(" / ", "\n")
+    if "[" in text and _DAILY.search(text):
+        text = _DAILY.sub("", text)
+    periods = set(_PERIOD.findall(text))
+    if len(periods) == 1 and periods != {("D", "1")}:
+        letter, count = periods.pop()
+        text = f"on {count}{letter.lower()} bars. {_PERIOD.sub('PERIOD_CURRENT', text)}"
+    for pattern, words in _shapes():
+        text = pattern.sub(words, text)
     text = _TITLE.sub(lambda found: found[0] if _ORDER_NEXT.match(found["rest"]) else "", text)
     for _ in range(MOST_DEFINITIONS):
         defined = next((each for each in _DEFINED.finditer(text) if _is_used(each, text)), None)

@@ -70,7 +70,11 @@ class Scope:
     subject: Series | None = None
     target: Any = None
     """What the subject was compared with last."""
+    target_number: Any = None
+    """The same, also where it was a number."""
     function: str | None = None
+    last_average: Series | None = None
+    """The average of closes that was named last."""
     crossing: tuple[Series, Any, str] | None = None
     crossings: int = 0
     is_named: bool = False
@@ -90,9 +94,15 @@ class Scope:
     """The window of the range whose middle was spoken of."""
     averages: set[float] = field(default_factory=set)
     """The windows of the averages that were spoken of."""
+    spoken_of: Series | None = None
+    """The series of which the condition that is being written speaks by name."""
+    is_titled: bool = False
+    """Whether a title was passed over, of which what follows may speak."""
     is_exit: bool = False
     shift: int = 0
     """Bars ago of what is being written."""
+    reached: int = 0
+    """The most bars ago that a condition of this clause spoke of."""
 
     def assume(self, text: str) -> None:
         """Note a default that nobody said."""
@@ -100,13 +110,18 @@ class Scope:
             self.assumptions.append(text)
 
     def it(self) -> Series:
-        """Return what was spoken of last."""
+        """Return what was spoken of last. Raises NotRead where only the title may have spoken of it."""
+        if self.subject is None and self.is_titled:
+            raise NotRead("what 'it' is is not said")
         return self.subject or CLOSE
 
     def left(self, series: Series | None, right: Any = None) -> Series:
         """Return the side that is spoken of, for one that was left out. Raises NotRead where it may be several."""
         if series is not None and series != ("it",):
             return series
+        is_average = is_series(right) and right[0] == "average" and right[3] is None and not right[4]
+        if is_average and self.subject == VOLUME and self.spoken_of is None and CLOSE in self.subjects:
+            return CLOSE  # "price over 5, volume over 2 million, above the 20 day average"
         if not self.is_named and len(self.subjects) > 1:
             kind = family(right) if is_series(right) and right != ("it",) else "any"
             fitting = [each for each in self.subjects if kind in ("any", family(each))]
@@ -205,6 +220,13 @@ def _it(scope: Scope, series: Series, other: Series | None) -> str:
     return scope.text(scope.it(), other)
 
 
+@_writes("it_average")
+def _it_average(scope: Scope, series: Series, other: Series | None) -> str:
+    if scope.last_average is None:
+        raise NotRead("the average of how many days is not said")
+    return scope.text(scope.last_average, other)
+
+
 @_writes("before", "ago")
 def _before(scope: Scope, series: Series, other: Series | None) -> str:
     raise NotRead("what of yesterday is meant is not said")
@@ -245,6 +267,7 @@ def _average(scope: Scope, series: Series, other: Series | None) -> str:
         scope.assume("average volume: of 20 bars")
     if of == "close":
         scope.function = function
+        scope.last_average = ("average", function, window, base, is_its)
         scope.averages.add(window[0])
         if function == "sma":
             scope.assume(f"{plain(window[0])} {window[1]}: simple average of closes")
@@ -321,6 +344,8 @@ def _change(scope: Scope, series: Series, other: Series | None) -> str:
 
 @_writes("plus", "minus", "product", "quotient")
 def _arithmetic(scope: Scope, series: Series, other: Series | None) -> str:
+    if "symbol" in (series[1][0], series[2][0]):
+        raise NotRead("a symbol is no number to calculate with")
     sign = {"plus": "+", "minus": "-", "product": "*", "quotient": "/"}[series[0]]
     return f"{scope.text(series[1])} {sign} {scope.text(series[2])}"
 
@@ -385,4 +410,4 @@ def family(series: Series) -> str:
         return "true range"
     if kind == "indicator":
         return indicators()[series[1]].family
-    return "any" if kind in ("product", "quotient", "number", "it", "before") else str(kind)
+    return "any" if kind in ("product", "quotient", "number", "it", "it_average", "before") else str(kind)
