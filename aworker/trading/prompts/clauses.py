@@ -23,7 +23,8 @@ from aworker.trading.prompts.titles import named, without_title
 CLAUSE_COST = 1.0
 CLOSE_CALL = 0.05
 _QUESTION = re.compile(
-    r"(?is)\s*(?!(?:which|what) (?:stocks|names|symbols|tickers|shares|ones)\b)"
+    r"(?is)\s*(?!(?:which|what) (?:stocks|names|symbols|tickers|shares|ones)\b|what about an?\b"
+    r"|how (?:do|can|would|could) i (?:get|make|set|tell|build|have|let)\b|is there a way to\b)"
     r"(?:should|what|why|how|which|does|do|is|are|when should)\b.*\?\s*$"
 )
 _BOTH_WAYS = re.compile(r"[1-9]\d{0,2}\.\d{3}")
@@ -84,9 +85,25 @@ def read(text: str) -> Read:
     text = in_words(text)
     titled = without_title(text)
     if titled is not None:
+        bare: Read | None = None
         with suppress(NotRead):
-            return _read(titled[0], is_titled=titled[1])._replace(name=name)
+            bare = _read(titled.body, is_titled=titled.has_series)._replace(name=name)
+        if bare is not None:
+            return bare if titled.is_title else _alike(bare, text)
     return _read(text)._replace(name=name)
+
+
+def _alike(bare: Read, text: str) -> Read:
+    """Return what a prompt says without its heading. Raises NotRead where that may be a condition of its own."""
+    try:
+        whole = _read(text)
+    except NotRead:
+        return bare
+    if whole[:5] != bare[:5]:
+        raise NotRead(
+            "its heading may be a title or a condition of its own", is_trap=True, choices=(shown(bare), shown(whole))
+        )
+    return bare
 
 
 def _read(text: str, *, is_titled: bool = False) -> Read:

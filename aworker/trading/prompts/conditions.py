@@ -140,6 +140,11 @@ def check_possible(texts: list[str]) -> None:
     """Raise NotRead where conditions that must hold together never do."""
     lows: dict[str, float] = {}
     highs: dict[str, float] = {}
+    sides: dict[tuple[str, str], str] = {}
+    for text in (part for each in texts for part in each.split(" and ") if " or " not in each and "not " not in each):
+        two = re.fullmatch(r"(.*) ([<>])=? (.*[a-z].*)", text.strip())
+        if two is not None and sides.setdefault((two[1], two[3]), two[2]) != two[2]:
+            raise NotRead(f"{two[1]} is never above {two[3]} and below it on one bar", is_trap=True)
     for text in texts:
         found = re.fullmatch(r"(.*) ([<>])=? (-?[\d.e+]+)", text)
         if found is None:
@@ -221,7 +226,8 @@ def _compare(scope: Scope, left: Series | None, sign: str, right: Any) -> str:
         raise NotRead(f"{scope.text(left, right)} is compared with itself")
     scope.target, scope.subject = right, left
     far = "high" if sign[0] == ">" else "low"
-    is_beyond = right[0] == "extreme" and not right[4] and str(right[1]).startswith(far)
+    is_lagged = right[0] == "extreme" and isinstance(right[2], tuple) and right[2][0] == "lag"
+    is_beyond = right[0] == "extreme" and not right[4] and not is_lagged and str(right[1]).startswith(far)
     if is_beyond and (sign in (">", "<") or left == CLOSE):
         # Nothing closes above a highest high that holds its own bar.
         right = (*right[:4], True)
@@ -290,6 +296,23 @@ def _check_kinds(scope: Scope, left: Series, right: Series) -> None:
         )
     if left == CLOSE and right in (("price", "high"), ("price", "low")):
         raise NotRead(f"which {right[1]} is not said; of so many days, or of yesterday")
+
+
+@_writes("beyond_both")
+def _beyond_both(scope: Scope, sign: str) -> str:
+    """Read "above both", the two averages that were named."""
+    left = scope.left(None)
+    if len(scope.named_averages) != 2 or left[0] != "price":
+        raise NotRead("both of what is not said")
+    return " and ".join(_compare(scope, left, sign, each) for each in scope.named_averages)
+
+
+@_writes("equal")
+def _equal(scope: Scope, right: Series) -> str:
+    left = scope.left(None)
+    right = scope.right(left, right)
+    _check_kinds(scope, left, right)
+    return f"{scope.value(left, right)} == {scope.value(right, left)}"
 
 
 @_writes("level")

@@ -50,7 +50,7 @@ _BEFORE_MONEY = frozenset(
 )
 SOFT = frozenset(
     (
-        "THEN", "OF", "ITS", "ONE", "THAT", "FOR", "LINE", "SPAN", "TO", "EACH", "LEVEL", "PERIOD", "SET",
+        "THEN", "OF", "ITS", "ONE", "THAT", "FOR", "LINE", "SPAN", "TO", "LEVEL", "PERIOD", "SET",
         "PART", "TEMPLATE_WORD", "BYWORD", "BY", "ALL_SYMBOLS", "IN", "WHICHEVER", "TO_LIST", "EXTEND", "STAY",
         "LIES", "SCAN", "ADD", "REPLACE", "REQUIRE", "TIMEFRAME_WORD", "SHARES",
     )
@@ -63,6 +63,8 @@ WHOLE = frozenset(
 SOFT_COST = 1.2
 STOP_COST = 0.5
 """What it costs to go on with a clause behind the end of a sentence."""
+PART_COST = 0.5
+"""What it costs more to pass over one word of a phrase that means something whole."""
 COMMON_COST = 0.4
 FILLER_COST = 0.1
 MOST_FILLERS = 2
@@ -335,6 +337,8 @@ class Lattice:
                 self.passed.append(token.written)
             elif self._is_soft(start) and not self._is_part(start):
                 self.skips[start].append((start + 1, SOFT_COST))
+            if self.skips[start] and token.text.isalpha() and self._is_part(start):
+                self.skips[start] = [(end, cost + PART_COST * (end == start + 1)) for end, cost in self.skips[start]]
         self._deny()
         self.has_defined = False
         for start in range(count):
@@ -440,6 +444,9 @@ class Lattice:
         if token.text in ("\n", "."):
             self._add(start, start + 1, "SEP", token.text)
             self.skips[start].append((start + 1, STOP_COST if token.text == "." else 0.0))
+            return True
+        if token.text == "?":
+            self.skips[start].append((start + 1, STOP_COST))
             return True
         if token.text in ("(", ")", ",", "-", "+", "*", "/", ":", "[", "]"):
             self._add(start, start + 1, token.text, token.text)

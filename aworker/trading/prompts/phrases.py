@@ -591,6 +591,50 @@ def the(number: Number) -> Number | None:
 
 
 @meaning
+def in_part(side: str, parts: str, extent: Series) -> Condition:
+    """Read "in the upper third of its range"."""
+    return ("in_range", side, 1 / int(parts), extent)
+
+
+@meaning
+def equal(series: Series) -> Condition | None:
+    return None if series[0] == "number" else ("equal", series)
+
+
+@meaning
+def beyond_closes(sign: str, count: Number) -> Condition | None:
+    """Read "higher than the last ten closes"."""
+    window = span(count, None)
+    if window is None or sign not in ("<", ">"):
+        return None
+    which = "high" if sign == ">" else "low"
+    return ("closes", sign, earlier(which, window, ("price", "close")))
+
+
+@meaning
+def state_at(state: str, level: Number) -> Condition:
+    """Read "oversold (40)"."""
+    return compare(None, "<" if state in ("oversold", "negative") else ">", level)
+
+
+@meaning
+def signed_by(sign: str, size: Number) -> tuple[Any, ...] | None:
+    return None if size.sign else signed(size._replace(sign=sign))
+
+
+@meaning
+def trailing(direction: str, size: Number) -> tuple[Any, ...] | None:
+    if direction != "down" or size.sign or not size.is_percent:
+        return None
+    return ("limit", "trailing_stop", size.value / 100)
+
+
+@meaning
+def closes_both(sign: str) -> Condition:
+    return ("on_close", ("beyond_both", sign))
+
+
+@meaning
 def at_extreme(which: str, window: Span) -> Condition:
     """Read "is the smallest of the last 7 days", its own bar among them."""
     return ("at_extreme", which, window)

@@ -75,6 +75,8 @@ class Scope:
     function: str | None = None
     last_average: Series | None = None
     """The average of closes that was named last."""
+    named_averages: list[Series] = field(default_factory=list)
+    """All of them, each once."""
     crossing: tuple[Series, Any, str] | None = None
     crossings: int = 0
     is_named: bool = False
@@ -268,6 +270,8 @@ def _average(scope: Scope, series: Series, other: Series | None) -> str:
     if of == "close":
         scope.function = function
         scope.last_average = ("average", function, window, base, is_its)
+        if scope.last_average not in scope.named_averages:
+            scope.named_averages.append(scope.last_average)
         scope.averages.add(window[0])
         if function == "sma":
             scope.assume(f"{plain(window[0])} {window[1]}: simple average of closes")

@@ -7,6 +7,7 @@ nothing else there: no order, comparison, symbol, span or percentage, and no ser
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from aworker.trading.prompts.lattice import Lattice
 
@@ -41,7 +42,7 @@ _TITLE_WORDS = frozenset((
     "idea", "strategy", "setup", "system", "scan", "screen", "screener", "bounce", "reversal", "reversals", "play",
     "plays", "trade", "trades", "names", "stocks", "candidates", "method", "trick", "rules", "alert", "style", "trader",
     "trading", "reversion", "continuation", "momentum", "pullback", "pullbacks", "following", "fade", "surge", "spike",
-    "breakout", "breakouts", "special", "rule", "selloff", "classic", "variation", "variant", "version",
+    "breakout", "breakouts", "special", "twist", "rule", "selloff", "classic", "variation", "variant", "version",
     "approach", "playbook", "hunter", "buyer", "rider",
 ))
 # fmt: on
@@ -56,8 +57,18 @@ def named(text: str) -> tuple[str | None, str]:
     return (found["quoted"] or found["bare"]).strip(' "'), text[: found.start()] + " " + text[found.end() :]
 
 
-def without_title(text: str) -> tuple[str, bool] | None:
-    """Return a prompt without the title it begins with, and whether that names a series, or None where it has none.
+class Titled(NamedTuple):
+    """A prompt without its title."""
+
+    body: str
+    has_series: bool
+    """Whether the title names a series, of which what follows may speak."""
+    is_title: bool
+    """Whether it can be nothing but a title; else it may be a condition as well."""
+
+
+def without_title(text: str) -> Titled | None:
+    """Return a prompt without the title that it begins with or may begin with, or None where it begins with none.
 
     The title's bars stay: "Weinstein on weekly bars: ...".
     """
@@ -65,9 +76,10 @@ def without_title(text: str) -> tuple[str, bool] | None:
     start = label.end() if label is not None else 0
     heading = _HEADING.match(text, start)
     if heading is None:
-        return (text[start:], False) if start else None
+        return Titled(text[start:], False, True) if start else None
     title, body = text[start : heading.start("end")], text[heading.end() :]
-    if not _is_title(title, body):
+    is_title = _is_title(title, body)
+    if is_title is None:
         return None
     lattice = Lattice(title, is_mended=False)
     has_series = any(edge.kind in _SERIES for edges in lattice.edges for edge in edges)
@@ -77,32 +89,32 @@ def without_title(text: str) -> tuple[str, bool] | None:
         for edge in edges
         if edge.kind == "TIMEFRAME"
     ]
-    return f"on {max(bars, key=len)}. {body}" if bars else body, has_series
+    return Titled(f"on {max(bars, key=len)}. {body}" if bars else body, has_series, is_title)
 
 
-def _is_title(title: str, body: str) -> bool:
+def _is_title(title: str, body: str) -> bool | None:
     lattice, labels = Lattice(title, is_mended=False), Lattice(f"{title}:", is_mended=False)
-    edges = [edge for many in lattice.edges for edge in many]
+    edges = [edge for at, many in enumerate(lattice.edges) for edge in many if not lattice.is_inside(at, edge.end)]
     kinds = {edge.kind for edge in edges}
     if any(
         token.text in ("when", "if", "whenever", "once", "after", "while", "wenn", "quand") for token in lattice.tokens
     ):
-        return False
+        return None
     is_label = any(edge.kind.endswith("_LABEL") for edge in labels.edges[0])
     if (
         is_label
         or kinds & _SAYS
         or any(edge.kind == "NUM" and (edge.value.is_percent or edge.value.is_money) for edge in edges)
     ):
-        return False
+        return None
     is_named = any(token.text in _TITLE_WORDS for token in lattice.tokens)
     for many in lattice.edges:
         for edge in many:
             has_unit = edge.kind == "NUM" and any(unit.kind == "UNIT" for unit in lattice.edges[edge.end])
-            if has_unit and (kinds & (_SERIES | _SITUATIONS) or not is_named):
+            if has_unit and not is_named:
                 return False
     rest = {(edge.kind, edge.value) for many in Lattice(body).edges for edge in many}
     known = {kind for kind, _ in rest}
-    if not kinds & _SERIES <= known:
+    if not kinds & _SERIES <= known and not is_named:
         return False
     return is_named or kinds & _SITUATIONS <= known

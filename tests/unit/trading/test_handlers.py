@@ -200,7 +200,7 @@ async def test_the_language_model_is_asked_only_for_what_the_grammar_refuses(sto
 
     assert [prompt for prompt, _ in model.asked] == ["surprise me"]
     assert asked["strategy"]["pythonCode"] == "entry: close > open"
-    assert "'surprise' is not known" in model.understood
+    assert "it does not say when to buy" in model.understood
     again = await handlers.create_strategy(CreateStrategyArgs(user_id=1, prompt="surprise me"), children.context("b"))
     assert [(one["engine"], one["model"], one["attempts"], one["tokens"]) for one in (asked, again)] == [
         ("model", "small", 2, 310)
