@@ -33,6 +33,7 @@ from aworker.task import Task
 BEAT_INTERVAL_S = 5.0
 DESCRIBE_INTERVAL_S = 1.0
 MONITOR_TIMEOUT_S = 10
+LATE_S = 1.0
 CUT_AFTER_S = 2.0
 STALLED_EXIT_CODE = 70
 
@@ -61,6 +62,7 @@ class Heartbeat:
         self._described = describe()
         self._described_at = float("-inf")
         self._told = self._described[1]
+        self._told_news: object = None
         self._loop = asyncio.get_running_loop()
         self._renewer = Renewer(live, queue.worker_id)
         self._leased = queue.leases is not None
@@ -131,7 +133,8 @@ class Heartbeat:
             try:
                 text = self._text() if beats else b""
                 levels = self._described[1]
-                says = self._says(levels) if beats else None
+                news = self._news()
+                says = self._says(levels) if beats or (self._ready and news != self._told_news) else None
                 if self._leased:
                     renewal = self._renewer.renew(text, says)
                     totals.renewals["renewed" if renewal.stood or not is_renewed else "late"] += 1
@@ -139,9 +142,13 @@ class Heartbeat:
                     self._tell(self._on_renewal, renewal)
                 elif beats:
                     self._renewer.beat(text, says)
+                elif says is not None:
+                    self._renewer.present(says)
                 self._renewed_at = renewed_at = time.monotonic()
                 if beats:
                     beat_at = now
+                if says is not None:
+                    self._told_news = news
                     self._said(levels)
             except QueueUnavailable:
                 totals.renewals["failed"] += self._leased
@@ -181,6 +188,12 @@ class Heartbeat:
                 "monitor_timeout": MONITOR_TIMEOUT_S,
             }
         )
+
+    def _news(self) -> object:
+        # What those who watch are told with the next renewal instead of the next beat: an idle worker has none.
+        presence, levels = self._described
+        running = [(task.task_id, task.delivery) for task in presence.running]
+        return levels, running, presence.is_draining, self.loop_lag_s > LATE_S
 
     def _says(self, totals: dict[str, Minute]) -> Says:
         presence = msgspec.structs.replace(self._described[0], loop_lag_s=round(self.loop_lag_s, 3))

@@ -44,7 +44,7 @@ HELP = """
   up, down      scroll the table that is shown alone (k, j; page up, page down; home)
   ?, h          this text
 
-  Running tasks and workers are as their workers said last, at most 5 s ago, 50 tasks of each.
+  Running tasks and workers are as their workers said last, a second or two ago, 50 tasks of each.
 """
 
 

@@ -179,7 +179,7 @@ async def test_slow_commands_are_named(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.slowlog_reset()
         assert names(await found_by(server.slow_log, redis_url)) == []
-        client.eval("for _ = 1, 5e7 do end", 0)
+        client.eval("for _ = 1, 2e8 do end", 0)
         (finding,) = await found_by(server.slow_log, redis_url)
         client.slowlog_reset()
 

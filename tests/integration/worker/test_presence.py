@@ -22,6 +22,7 @@ from aworker.queues.presence import (
     read_minutes,
 )
 from aworker.queues.scripts import BEAT
+from aworker.worker import heartbeat
 from tests.kit.queue_scripts import NORMAL, QueueScripts, task
 from tests.kit.workers import config_of, eventually, running_worker
 
@@ -174,3 +175,42 @@ async def test_a_worker_without_leases_is_seen_as_well(queue: QueueScripts, redi
         assert queue.client.zscore(queue.keys.beats, supervisor.worker_id) is not None
 
     assert queue.client.exists(queue.keys.presence(supervisor.worker_id), queue.keys.beats) == 0
+
+
+async def test_a_worker_tells_what_it_begins_with_its_next_renewal_and_says_nothing_while_it_idles(
+    queue: QueueScripts, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Beats are so far apart that nothing is told by them.
+    monkeypatch.setattr(heartbeat, "BEAT_INTERVAL_S", 3_600.0)
+    monkeypatch.setattr(heartbeat, "LATE_S", 3_600.0)
+    go_on = anyio.Event()
+
+    async def hold(args: dict[str, Any], context: Any) -> None:
+        await go_on.wait()
+
+    config = config_of(redis_url, worker=WorkerConfig(slots=3, renew_interval_s=0.1), **FAST)
+    async with running_worker(config, {"hold": hold}) as supervisor:
+
+        async def runs(*task_ids: str) -> bool:
+            found = await shown(queue, supervisor.worker_id)
+            return found is not None and [one.task_id for one in found.running] == list(task_ids)
+
+        async def renewals() -> int:
+            # The deadline moves with each.
+            return int(queue.client.zscore(queue.keys.workers, supervisor.worker_id))
+
+        await eventually(runs)
+        queue.client.lpush(NORMAL, task("held", task_type="hold"))
+        await eventually(lambda: runs("held"))
+
+        said = queue.client.get(queue.keys.presence(supervisor.worker_id))
+        for _ in range(20):
+            last = await renewals()
+
+            async def has_renewed(last: int = last) -> bool:
+                return await renewals() > last
+
+            await eventually(has_renewed)
+        assert queue.client.get(queue.keys.presence(supervisor.worker_id)) == said
+        go_on.set()
+        await eventually(runs)
