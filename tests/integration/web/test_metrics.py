@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from prometheus_client.samples import Sample
@@ -16,12 +19,14 @@ from aworker.config import (
     Config,
     DeadLettersConfig,
     LiveConfig,
+    MonitorConfig,
     PoolConfig,
     QueueConfig,
     ResultsConfig,
     TaskConfig,
     WorkerConfig,
 )
+from aworker.execution.registry import Handler, Registry
 from aworker.execution.retry import Retry
 from aworker.lease import Lease
 from aworker.metrics import tally
@@ -31,6 +36,7 @@ from aworker.web.metrics import scrape
 from aworker.worker.supervisor import Supervisor
 from tests.kit import pool_functions as functions
 from tests.kit.queue_scripts import NORMAL, PRIORITY, QueueScripts, task
+from tests.kit.servers import Server
 from tests.kit.workers import config_of, eventually, running_worker
 
 FAST: dict[str, Any] = {"pool": PoolConfig(processes=1), "results": ResultsConfig(repeat_fast_after_s=0)}
@@ -277,6 +283,60 @@ async def test_errors_of_redis_are_counted_by_connection(queue: QueueScripts, re
 
         await eventually(counted)
         assert await watch.value("aworker_redis_up") in (0, 1)
+
+
+async def test_no_counter_falls_while_the_process_lives(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        live = LiveConfig(config_of(server.url, worker=WorkerConfig(slots=2), **FAST))
+        registry = Registry()
+        registry.add(Handler("metrics_steady", _nothing))
+        path = tmp_path / "aworker.toml"
+        path.write_text("")
+
+        def load() -> Config:
+            return msgspec.structs.replace(
+                live.value, monitor=MonitorConfig(interval_s=live.value.monitor.interval_s + 1)
+            )
+
+        ready = anyio.Event()
+        supervisor = Supervisor(live, registry, on_ready=ready.set, config_path=path, load=load)
+        watch = Watch(supervisor, live.value)
+        scrapes = []
+        async with anyio.create_task_group() as group:
+            group.start_soon(supervisor.run)
+            await ready.wait()
+            scrapes.append(await watch.all())
+            for number in range(3):
+                with server.client() as client:
+                    client.lpush(NORMAL, task(f"t{number}", task_type="metrics_steady"), b"no task")
+                    await eventually(partial(_is_counted, watch, number + 1))
+                scrapes.append(await watch.all())
+                if number == 0:
+                    server.stop(signal.SIGKILL)  # and all that it held
+                    server.start()
+                    scrapes.append(await watch.all())
+                if number == 1:
+                    os.kill(os.getpid(), signal.SIGHUP)
+                    await eventually(lambda: _is_reloaded(watch))
+                    scrapes.append(await watch.all())
+            supervisor.drain()
+
+    for earlier, later in pairwise(scrapes):
+        fallen = {
+            key: (earlier[key], later.get(key))
+            for key in earlier
+            if key[0].endswith(("_total", "_count", "_bucket", "_sum")) and later.get(key, 0.0) < earlier[key]
+        }
+        assert fallen == {}
+
+
+async def _is_counted(watch: Watch, count: int) -> bool:
+    labels = {"task_type": "metrics_steady", "queue": "normal", "outcome": "completed"}
+    return await watch.value("aworker_tasks_total", **labels) == count
+
+
+async def _is_reloaded(watch: Watch) -> bool:
+    return await watch.value("aworker_config_reloads_total", result="applied") == 1
 
 
 async def _nothing(args: dict[str, Any], context: Any) -> None: ...
