@@ -81,6 +81,8 @@ class PoolConfig(Section, frozen=True):
     max_tasks_per_child: int = 1_000
     max_child_memory_bytes: int = 2_147_483_648
     stop_grace_s: float = 0.5
+    warm: bool = False
+    """Start the children before the worker is ready, not with the first task that needs one."""
     nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 10
     """How far children step back behind other processes of the host, so that short tasks do not wait for heavy ones."""
 

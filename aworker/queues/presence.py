@@ -87,7 +87,7 @@ class Presence(msgspec.Struct, omit_defaults=True):
     limits: dict[str, int] = {}
     """Most tasks of a type that it runs at once."""
     children: dict[str, int] = {}
-    """``busy``, ``idle``, ``spare``, ``died``, ``killed``; empty without a pool."""
+    """``busy``, ``idle``, ``spare``, ``died``, ``killed``; empty without a pool, or before a task has needed one."""
     is_draining: bool = False
     loop_lag_s: float = 0.0
     running: list[RunningTask] = []

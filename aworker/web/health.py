@@ -24,7 +24,8 @@ def reasons_against(state: WorkerState) -> list[str]:
         reasons.append(f"Redis at {state.redis} has taken no write for {state.renewal_age_s:.1f} s")
     elif not state.is_up:
         reasons.append(f"Redis at {state.redis} did not answer the last command")
-    if state.pool is not None and not state.pool.idle + state.pool.busy + state.pool.spare:
+    pool = state.pool
+    if pool is not None and not pool.is_cold and not pool.idle + pool.busy + pool.spare:
         reasons.append("no child process is alive")
     return reasons
 

@@ -50,7 +50,7 @@ def describe(
         reserved=state.reserved,
         limits=limits,
         children={}
-        if pool is None
+        if pool is None or pool.is_cold
         else {
             "busy": pool.busy,
             "idle": pool.idle,

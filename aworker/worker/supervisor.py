@@ -1,6 +1,6 @@
 """The supervisor: brings the worker up, keeps N slots running, and takes it down in reverse order.
 
-Start: pool (children warm), queue (server looked at), heartbeat thread, side loops, slots. A signal drains: slots claim
+Start: queue (server looked at), pool, heartbeat thread, side loops, slots. A signal drains: slots claim
 nothing more and finish what they run; after ``drain_timeout_s``, or on a second signal, the rest is cancelled and goes
 back onto its list. Slots live in an inner task group, side loops in the outer one, so that leases are renewed until the
 last slot has ended.
@@ -219,7 +219,7 @@ class Supervisor:
                     heartbeat.ready()
                     logger.info(
                         f"Worker {self.worker_id} is ready: {self._live.value.worker.slots} slots, "
-                        f"{pool.stats().size if pool else 0} child processes, Redis at {queue.health.address}"
+                        f"{_children(pool)}, Redis at {queue.health.address}"
                     )
                     if self._on_ready is not None:
                         self._on_ready()
@@ -360,6 +360,13 @@ def _processes(config: Config) -> int:
     return config.pool.processes or len(os.sched_getaffinity(0))
 
 
+def _children(pool: Pool | None) -> str:
+    if pool is None:
+        return "no child processes"
+    stats = pool.stats()
+    return f"{stats.size} child processes" + (" from the first task on that needs one" if stats.is_cold else "")
+
+
 def _pool_settings(config: Config, preload: tuple[str, ...]) -> PoolSettings:
     return PoolSettings(
         processes=_processes(config),
@@ -368,6 +375,7 @@ def _pool_settings(config: Config, preload: tuple[str, ...]) -> PoolSettings:
         stop_grace_s=config.pool.stop_grace_s,
         preload=preload,
         log_level=config.logging.level,
+        warm=config.pool.warm,
         nice=config.pool.nice,
     )
 

@@ -38,12 +38,13 @@ class OpenPool:
 
 @contextlib.asynccontextmanager
 async def pool_of(processes: int = 2, **settings: Any) -> AsyncIterator[OpenPool]:
-    """Open a pool with a short grace, and wait for its spare."""
+    """Open a pool with a short grace, and wait for its spare if it is to be warm."""
     records: list[LogRecord] = []
     settings.setdefault("stop_grace_s", 0.2)
     async with open_pool(PoolSettings(processes=processes, **settings), log=records.append) as pool:
         opened = OpenPool(pool, records)
-        await eventually(lambda: opened.whole)
+        if settings.get("warm", True):
+            await eventually(lambda: opened.whole)
         yield opened
 
 

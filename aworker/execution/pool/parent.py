@@ -1,6 +1,6 @@
 """The worker's side of the pool: who runs what, who waits, and that there are always enough children.
 
-1. `open_pool` starts the fork server and warms ``processes`` children and one spare.
+1. The first call starts the fork server, ``processes`` children and one spare; with ``warm`` `open_pool` does.
 2. `Pool.call` queues a call; whenever a child is idle, the call whose turn it is goes to it.
 3. A child that ends, for whatever reason, fails its own call alone; the spare takes its place at once and the keeper,
    the pool's only task, starts a new spare.
@@ -56,6 +56,7 @@ _RECYCLE_FRACTION = 0.75
 _KILL_S = 0.2
 _START_S = 60.0
 _LONGEST_PAUSE_S = 5.0
+_NOT_READY = "the pool's children end before they are ready; the log says why"
 
 
 class PoolSettings(msgspec.Struct, frozen=True):
@@ -76,6 +77,8 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """Modules that the fork server imports before it forks."""
     log_level: str = "DEBUG"
     """Log records of children below it are not sent."""
+    warm: bool = True
+    """Start the children when the pool opens; else with the first call, so that a pool without work costs nothing."""
     nice: int = 0
     """How far children step back behind other processes, 0 to 19: so that heavy work does not hold up the loop."""
 
@@ -101,6 +104,8 @@ class PoolStats(msgspec.Struct, frozen=True):
     """One of `KILLS` to number."""
     resident_bytes: tuple[int, ...] = ()
     """Of each child, shared pages included."""
+    is_cold: bool = False
+    """Whether no child has been ready yet, and nothing is wrong: none was needed, or the first are on their way."""
 
 
 class LogRecord(msgspec.Struct, frozen=True):
@@ -136,19 +141,21 @@ class RaisedInChild(HandlerRaised):
 
 @contextlib.asynccontextmanager
 async def open_pool(settings: PoolSettings, *, log: LogSink) -> AsyncIterator[Pool]:
-    """Run a pool; its children are warm when it yields, and gone when it ends.
+    """Run a pool; its children are gone when it ends, and with ``warm`` they are ready when it yields.
 
     Raises ConfigError when a module of ``preload`` cannot be imported, ExecutionFailed when the children do not become
-    ready.
+    ready; where the first call starts them, the calls raise that.
     """
     pool = Pool(settings, log=log)
     failure: Exception | None = None
     try:
-        await pool._open()
+        if settings.warm:
+            await pool._open()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pool._keep_whole)
             try:
-                await pool._warm()
+                if settings.warm:
+                    await pool._warm()
                 yield pool
             except Exception as error:  # noqa: BLE001 - raised again below, outside the group, which would wrap it
                 failure = error
@@ -229,6 +236,10 @@ class Pool:
         self._busy = 0
         self._busy_with_chunks = 0
         self._numbers = 0
+        self._is_needed = settings.warm
+        self._was_ready = False
+        self._is_broken = False
+        """Whether the children never became ready and the calls were told so."""
         self._closed = False
         self._changed = asyncio.Event()
         self._failed_starts = 0
@@ -279,6 +290,7 @@ class Pool:
             on_progress=on_progress,
         )
         self._waiting.add(call)
+        self._need_children()
         self._dispatch()
         try:
             await call.ended.wait()
@@ -314,6 +326,8 @@ class Pool:
         """
         _check_size(settings.processes)
         self._settings = settings
+        if settings.warm:
+            self._need_children()
         self.resize(settings.processes)
 
     def stats(self) -> PoolStats:
@@ -331,6 +345,7 @@ class Pool:
             recycled=self._recycled,
             killed_by=dict(self._killed),
             resident_bytes=tuple(child.resident_bytes() for child in self._children.values() if child.ready),
+            is_cold=not self._was_ready and not self._is_broken,
         )
 
     # -- opening and closing
@@ -342,8 +357,8 @@ class Pool:
         self._changed.set()
         with anyio.move_on_after(_START_S):
             while len(self._idle) < self._size:
-                if self._failed_starts > self._size:
-                    raise ExecutionFailed("the pool's children end before they are ready; the log says why")
+                if self._is_broken:
+                    raise ExecutionFailed(_NOT_READY)
                 await anyio.sleep(0.005)
             return
         raise ExecutionFailed(f"the pool's children were not ready after {_START_S:.0f} s; the log may say why")
@@ -449,7 +464,7 @@ class Pool:
             line = msgspec.msgpack.decode(body, type=Line)
             self._say(line.level, line.message, child, source="logger", logged_at=line.logged_at)
         elif kind is Kind.READY and not child.ready:
-            child.ready = True
+            child.ready = self._was_ready = True
             child.pid = number
             child.forget_timer()
             self._failed_starts = 0
@@ -556,6 +571,10 @@ class Pool:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            if not self._was_ready and self._failed_starts > self._size:
+                self._refuse(_NOT_READY)
+            if not self._is_needed:
+                continue
             while len(self._children) > self._size + 1 and self._idle:
                 self._let_go(self._idle[0])
             if self._failed_starts:
@@ -571,6 +590,19 @@ class Pool:
                 self._failed_starts += 1
                 self._changed.set()
                 self._say("ERROR", f"a child process cannot be started: {error}", None)
+                if not self._was_ready and isinstance(error, ConfigError):
+                    self._refuse(str(error))
+
+    def _need_children(self) -> None:
+        if not self._is_needed:
+            self._is_needed = True
+            self._changed.set()
+
+    def _refuse(self, why: str) -> None:
+        # What never worked will not work a moment later: the calls say so, and the next one tries again.
+        self._is_broken, self._is_needed, self._failed_starts = True, self._settings.warm, 0
+        for call in self._waiting.drain():
+            call.end(ExecutionFailed(why))
 
     async def _start_server(self) -> ServerLink:
         def say(text: str) -> None:

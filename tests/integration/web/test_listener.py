@@ -32,7 +32,7 @@ async def served(url: str, port: int, **sections: Any) -> AsyncIterator[httpx2.A
         Config(),
         redis=RedisConfig(url=url),
         http=HttpConfig(port=port),
-        pool=PoolConfig(processes=1),
+        pool=PoolConfig(processes=1, warm=True),
         results=ResultsConfig(repeat_fast_after_s=0),
         worker=WorkerConfig(slots=4, drain_timeout_s=1),
         **sections,

@@ -40,5 +40,11 @@ def test_a_paused_level_and_full_slots_are_ready() -> None:
     assert reasons_against(msgspec.structs.replace(WELL, busy=16)) == []
 
 
+def test_children_that_no_task_has_needed_are_not_missed() -> None:
+    cold = PoolStats(2, 0, 0, 0, 0, 0, 0, 0, 0, is_cold=True)
+
+    assert reasons_against(msgspec.structs.replace(WELL, pool=cold)) == []
+
+
 def test_without_a_pool_no_child_is_missed() -> None:
     assert reasons_against(msgspec.structs.replace(WELL, pool=None)) == []
