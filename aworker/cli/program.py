@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aworker.cli.bench import bench
+from aworker.cli.bench.command import bench
 from aworker.cli.check import check
 from aworker.cli.dead import program as dead
 from aworker.cli.domain.alerts import alerts

@@ -1,4 +1,4 @@
-"""Measure who goes first: ``python -m tests.bench.fairness [reserved|aging|users|claims|lists]``.
+"""Measure who goes first: ``python -m tests.bench.fairness [reserved|aging|users|claims]``.
 
 Prints figures of one run on a private server and asserts nothing. Tasks sleep in place of working, so that what is
 measured is waiting.
@@ -229,36 +229,11 @@ def _claim_us(
     return spent
 
 
-async def lists(url: str) -> None:
-    """A create_strategy behind 5,000 waiting tasks: on the one list that all share, and on a list of its own."""
-    waits: dict[str, list[float]] = {}
-    for what, name in (("one list", NORMAL), ("two lists", PRIORITY)):
-        waits[what] = []
-        for turn in range(5 if name == PRIORITY else 2):
-            async with connect(url) as client:
-                await client.flushall()
-                seen = Seen()
-                payloads = [sleeping(f"n{index}", "backtest", 0.02) for index in range(5_000)]
-                await push(client, NORMAL, *payloads)
-                async with worker(url, seen, slots=16):
-                    await anyio.sleep(0.3)
-                    task_ids = [f"p{turn}_{index}" for index in range(20 if name == PRIORITY else 1)]
-                    for task_id in task_ids:
-                        at = await push(client, name, sleeping(task_id, "create_strategy", 0.01))
-                        await seen.all_of([task_id])
-                        waits[what].append(seen.began[task_id] - at)
-    for what, values in waits.items():
-        print(f"  5,000 tasks of 20 ms wait, 16 slots, {what}: create_strategy starts after {spread(values)}")
-    ratio = statistics.median(waits["one list"]) / statistics.median(waits["two lists"])
-    print(f"  {ratio:,.0f} times sooner", flush=True)
-
-
 MEASURES: dict[str, Callable[[str], Awaitable[None]]] = {
     "reserved": reserved,
     "aging": aging,
     "users": users,
     "claims": claims,
-    "lists": lists,
 }
 
 

@@ -6,14 +6,12 @@ nothing.
 
 from __future__ import annotations
 
-import random
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,32 +85,6 @@ def show(name: str, line: str) -> None:
 
 def counted(counts: Counter[Any], word: str = "") -> str:
     return ", ".join(f"{count} {word}{what}" for what, count in sorted(counts.items())) or "none"
-
-
-async def kill(site: Site) -> None:
-    """kill -9 of a worker with 16 running tasks, again and again, another one idle beside it."""
-    chance = random.Random(1)
-    waits: list[float] = []
-    tasks: list[str] = []
-    victim = await start(site)
-    for turn in range(ROUNDS):
-        batch = site.push(*(f"kill_{turn}_{index}" for index in range(SLOTS)), task_type="slow_once", sleep_s=600)
-        await started(site, victim, batch)
-        heir = await start(site)
-        await anyio.sleep(chance.random() * WorkerConfig().renew_interval_s)
-        killed_at = time.time()
-        victim.send(signal.SIGKILL)
-        starts = await started(site, heir, batch)
-        waits.append(max(effect.at for effect in starts) - killed_at)
-        await site.until(partial(site.completed, batch))
-        tasks += batch
-        victim = heir
-    show(
-        "kill",
-        f"{ROUNDS} x kill -9 with {SLOTS} running tasks: another worker had them all after {max(waits):.2f} s at the "
-        f"slowest ({min(waits):.2f} s at the fastest); {len(tasks)} tasks, {len(site.ends())} with a result, "
-        f"results stored twice {stored_twice(site)}, begun {counted(deliveries(site, tasks), 'x')}",
-    )
 
 
 async def block(site: Site) -> None:
@@ -275,7 +247,6 @@ async def poison(site: Site) -> None:
 
 
 JOBS: dict[str, Callable[[Site], Awaitable[None]]] = {
-    "kill": kill,
     "block": block,
     "stall": stall,
     "freeze": freeze,

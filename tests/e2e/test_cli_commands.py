@@ -245,15 +245,3 @@ def test_version_and_help(tmp_path: Path) -> None:
         name in words.stdout
         for name in ("run", "enqueue", "result", "cancel", "stats", "peek", "clear", "dead", "check")
     )
-
-
-def test_bench_compares_with_the_bare_loops_in_one_run(tmp_path: Path) -> None:
-    ended = aworker("bench", "--quick", "--json", cwd=tmp_path)
-
-    rows = {row["what"]: row for row in json.loads(ended.stdout)["rows"]}
-    assert ended.returncode == 0
-    for slots in ("1 slot", "10 slots", "100 slots", "1000 slots"):
-        row = rows[f"tasks a second, {slots}"]
-        assert row["ratio"] > 0
-        assert min(row["aworker"], row["bare loop, keeps nothing"], row["bare loop, stores and publishes"]) > 0
-    assert rows["own memory, idle, all processes"]["MB"] > 0
