@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from aworker.trading.prompts.lattice import Lattice
+from aworker.trading.prompts.lattice import Edge, Lattice
 from aworker.trading.prompts.phrases import MEANINGS
 
 READINGS_KEPT = 3
@@ -37,14 +37,19 @@ class Part(NamedTuple):
     is_optional: bool
 
 
-class Production(NamedTuple):
-    """One way to read a symbol; the action takes the named parts' values, and gives None where they do not fit."""
+Action = Callable[[Mapping[str, Any]], Any]
+"""Takes the named parts' values, and gives None where they do not fit."""
 
-    parts: tuple[Part, ...]
-    action: Callable[[Mapping[str, Any]], Any]
-    cost: float
-    first: frozenset[str]
-    """The kinds of edges that it can begin with."""
+
+class Step:
+    """A place in a symbol's productions, which share their beginnings: the parts that go on, and what ends here."""
+
+    __slots__ = ("ends", "parts")
+
+    def __init__(self) -> None:
+        self.parts: dict[Part, tuple[frozenset[str], Step]] = {}
+        """By part: the kinds of edges that it can begin with, and where it leads."""
+        self.ends: list[tuple[Action, float]] = []
 
 
 class Reading(NamedTuple):
@@ -54,13 +59,13 @@ class Reading(NamedTuple):
     value: Any
 
 
-Grammar = dict[str, list[Production]]
+Grammar = dict[str, Step]
 
 
 @cache
 def grammar() -> Grammar:
     """Read the grammar that ships beside this module."""
-    written: dict[str, list[tuple[tuple[Part, ...], Callable[[Mapping[str, Any]], Any], float]]] = {}
+    written: dict[str, list[tuple[tuple[Part, ...], Action, float]]] = {}
     symbol = ""
     for line in files(__package__).joinpath("grammar.txt").read_text(encoding="utf-8").splitlines():
         text = line.partition("#")[0].strip()
@@ -73,10 +78,15 @@ def grammar() -> Grammar:
             parts = tuple(map(_part, left.split()))
             written[symbol].append((parts, _action(ast.parse(action.strip(), mode="eval").body), float(cost or 0)))
     firsts = _firsts({name: [parts for parts, _, _ in many] for name, many in written.items()})
-    return {
-        name: [Production(parts, action, cost, _first(parts, firsts)) for parts, action, cost in many]
-        for name, many in written.items()
-    }
+    made: Grammar = {}
+    for name, many in written.items():
+        made[name] = Step()
+        for parts, end, price in many:
+            at = made[name]
+            for part in parts:
+                at = at.parts.setdefault(part, (firsts.get(part.symbol, frozenset([part.symbol])), Step()))[1]
+            at.ends.append((end, price))
+    return made
 
 
 def _part(text: str) -> Part:
@@ -131,6 +141,10 @@ def _first(parts: tuple[Part, ...], firsts: Mapping[str, frozenset[str]]) -> fro
     return found
 
 
+State = tuple[int, float, dict[str, Any]]
+"""Where a production has come to, at what cost, and its parts' values so far."""
+
+
 class Chart:
     """The readings of one lattice under the grammar."""
 
@@ -138,60 +152,63 @@ class Chart:
         self.lattice = lattice
         self._grammar = grammar()
         self._known: dict[tuple[str, str | None, int], dict[int, list[Reading]]] = {}
-        self._kinds = [
-            frozenset(edge.kind for at, _ in lattice.reach(start) for edge in lattice.edges[at])
-            for start in range(len(lattice.tokens) + 1)
-        ]
+        self._edges = [self._within_reach(start) for start in range(len(lattice.tokens) + 1)]
+        self._kinds = [frozenset(edges) for edges in self._edges]
         self.steps = 0
 
     def read(self, symbol: str, start: int, value: str | None = None) -> dict[int, list[Reading]]:
         """Return the readings of a symbol from a place on, by where they end, the cheapest first. Raises TooHard."""
         key = symbol, value, start
-        if key not in self._known:
+        known = self._known.get(key)
+        if known is None:
             self._known[key] = {}  # a symbol inside itself at the same place reads nothing
-            productions = self._grammar.get(symbol)
-            self._known[key] = (
-                self._terminal(symbol, start, value) if productions is None else self._productions(productions, start)
-            )
-        return self._known[key]
+            step = self._grammar.get(symbol)
+            if step is None:
+                known = self._terminal(symbol, start, value)
+            else:
+                known = {}
+                self._go_on(step, [(start, 0.0, {})], known)
+            self._known[key] = known
+        return known
+
+    def _within_reach(self, start: int) -> dict[str, list[tuple[float, Edge]]]:
+        found: dict[str, list[tuple[float, Edge]]] = {}
+        for place, cost in self.lattice.reach(start):
+            for edge in self.lattice.edges[place]:
+                found.setdefault(edge.kind, []).append((cost + edge.cost, edge))
+        return found
 
     def _terminal(self, kind: str, start: int, value: str | None) -> dict[int, list[Reading]]:
         found: dict[int, list[Reading]] = {}
-        if kind in self._kinds[start]:
-            for place, cost in self.lattice.reach(start):
-                for edge in self.lattice.edges[place]:
-                    if edge.kind == kind and value in (None, edge.value):
-                        _keep(found.setdefault(edge.end, []), Reading(cost + edge.cost, edge.value))
+        for cost, edge in self._edges[start].get(kind, ()):
+            if value in (None, edge.value):
+                _keep(found.setdefault(edge.end, []), Reading(cost, edge.value))
         return found
 
-    def _productions(self, productions: list[Production], start: int) -> dict[int, list[Reading]]:
-        found: dict[int, list[Reading]] = {}
-        kinds = self._kinds[start]
-        for each in productions:
-            if each.first.isdisjoint(kinds):
-                continue
-            states: list[tuple[int, float, dict[str, Any]]] = [(start, each.cost, {})]
-            for part in each.parts:
-                later: list[tuple[int, float, dict[str, Any]]] = []
-                for at, cost, values in states:
-                    if part.is_optional:
-                        later.append((at, cost, values if part.name is None else {**values, part.name: None}))
-                    for end, readings in self.read(part.symbol, at, part.value).items():
-                        if part.name is None:
-                            later.append((end, cost + readings[0].cost, values))
-                        else:
-                            later += [(end, cost + one.cost, {**values, part.name: one.value}) for one in readings]
+    def _go_on(self, step: Step, states: list[State], found: dict[int, list[Reading]]) -> None:
+        for action, more in step.ends:
+            for end, cost, values in states:
+                value = action(values)
+                if value is not None:
+                    _keep(found.setdefault(end, []), Reading(cost + more, value))
+        for part, (first, further) in step.parts.items():
+            name = part.name
+            later: list[State] = []
+            for at, cost, values in states:
+                if part.is_optional:
+                    later.append((at, cost, values if name is None else {**values, name: None}))
+                if first.isdisjoint(self._kinds[at]):
+                    continue
+                for end, readings in self.read(part.symbol, at, part.value).items():
+                    if name is None:
+                        later.append((end, cost + readings[0].cost, values))
+                    else:
+                        later += [(end, cost + one.cost, {**values, name: one.value}) for one in readings]
+            if later:
                 self.steps += len(later)
                 if self.steps > MOST_STEPS:
                     raise TooHard
-                states = later
-                if not states:
-                    break
-            for end, cost, values in states:
-                value = each.action(values)
-                if value is not None:
-                    _keep(found.setdefault(end, []), Reading(cost, value))
-        return found
+                self._go_on(further, later, found)
 
 
 def _keep(readings: list[Reading], new: Reading) -> None:

@@ -99,15 +99,24 @@ def _alike(bare: Read, text: str) -> Read:
         whole = _read(text)
     except NotRead:
         return bare
-    if whole[:5] != bare[:5]:
+    if whole[1:5] != bare[1:5] or _parts(whole.entry) != _parts(bare.entry):
         raise NotRead(
             "its heading may be a title or a condition of its own", is_trap=True, choices=(shown(bare), shown(whole))
         )
     return bare
 
 
+def _parts(rule: str) -> set[str]:
+    return {_bare(part.strip()) for part in rule.split(" and ")}
+
+
 def _read(text: str, *, is_titled: bool = False) -> Read:
     lattice = lattice_of(text)
+    for at, edges in enumerate(lattice.edges):
+        for edge in edges:
+            if edge.kind == "TAKEN_BACK":
+                words = lattice.written(at, edge.end)
+                raise NotRead(f"{words!r} takes something back; say it once, as it is meant", is_trap=True, words=words)
     readings = readings_of(lattice)
     made: list[tuple[float, Read]] = []
     reason: NotRead | None = None
@@ -310,7 +319,9 @@ class Strategy:
             if clause[2] is not None:
                 self.entries.append(written(self.scope, clause[2]))
         elif kind in ("filter", "only"):
+            subject = self.scope.subject
             self.filters.append(written(self.scope, clause[1]))
+            self.scope.subject = subject or self.scope.subject  # an exit before it speaks of what was bought by
         elif kind == "sold":
             self.symbols.update(dict.fromkeys(clause[1]))
             self._leave(*clause[2][1:])

@@ -11,6 +11,7 @@ from aworker.trading.prompts.lattice import Number
 from aworker.trading.prompts.phrases import BEYOND, SIGN, Condition, Series, Span, whole
 from aworker.trading.prompts.series import CLOSE, VOLUME, NotRead, Scope, family, indicators, is_series, plain
 
+_LINES = ("stochastic_k", "stochastic_d")
 _OPPOSITE = {"up": "down", "down": "up"}
 _Write = TypeVar("_Write", bound=Callable[..., str])
 _WRITERS: dict[str, Callable[..., str]] = {}
@@ -142,6 +143,15 @@ def check_possible(texts: list[str]) -> None:
     highs: dict[str, float] = {}
     sides: dict[tuple[str, str], str] = {}
     for text in (part for each in texts for part in each.split(" and ") if " or " not in each and "not " not in each):
+        crossing = re.fullmatch(r"crosses_(above|below)\((\w+), (.*)\)", text.strip())
+        trend = re.fullmatch(r"(rising|falling)\((.*), \d+\)", text.strip())
+        if trend is not None and sides.setdefault((trend[2], "trend"), trend[1]) != trend[1]:
+            raise NotRead(f"{trend[2]} does not rise and fall on one bar; say 'after'", is_trap=True)
+        event = re.fullmatch(r"crosses_(above|below)\((.*)\)", text.strip())
+        if event is not None and sides.setdefault((event[2], ""), event[1]) != event[1]:
+            raise NotRead("nothing crosses above and below the same on one bar", is_trap=True)
+        if crossing is not None:
+            text = f"{crossing[2]} {'>' if crossing[1] == 'above' else '<'} {crossing[3]}"
         two = re.fullmatch(r"(.*) ([<>])=? (.*[a-z].*)", text.strip())
         if two is not None and sides.setdefault((two[1], two[3]), two[2]) != two[2]:
             raise NotRead(f"{two[1]} is never above {two[3]} and below it on one bar", is_trap=True)
@@ -203,7 +213,7 @@ def _at(scope: Scope, inner: Condition, bar: int) -> str:
 
 @_writes("compare")
 def _compare(scope: Scope, left: Series | None, sign: str, right: Any) -> str:
-    if left is None and is_series(right) and family(right) == "volume":
+    if left is None and scope.spoken_of is None and is_series(right) and family(right) == "volume":
         left = VOLUME  # "on above average volume"
     if (
         left is None
@@ -222,9 +232,14 @@ def _compare(scope: Scope, left: Series | None, sign: str, right: Any) -> str:
         scope.target = None
         return f"{scope.value(left)} {sign} {plain(_level_of(scope, left, right))}"
     _check_kinds(scope, left, right)
-    if scope.text(left, right) == scope.text(right, left):
+    scaled = right[2] if right[0] == "times" else right
+    if scope.text(left, right) == scope.text(scaled, left):
         raise NotRead(f"{scope.text(left, right)} is compared with itself")
     scope.target, scope.subject = right, left
+    if left == CLOSE and not scope.is_exit:
+        scope.sides[scope.text(right, left)] = ">=" if sign[0] == "<" else "<="
+    if scope.crossing is None:
+        scope.compared.append((left, sign, right))
     far = "high" if sign[0] == ">" else "low"
     is_lagged = right[0] == "extreme" and isinstance(right[2], tuple) and right[2][0] == "lag"
     is_beyond = right[0] == "extreme" and not right[4] and not is_lagged and str(right[1]).startswith(far)
@@ -360,6 +375,8 @@ def _distance(scope: Scope, percent: float, sign: str, other: Series) -> str:
     factor = 1 - percent / 100 if sign[0] == "<" else 1 + percent / 100
     scope.subject = left
     other = scope.right(left, other)
+    if left == CLOSE and not scope.is_exit:
+        scope.sides[scope.text(other, left)] = ">=" if sign[0] == "<" else "<="
     _check_kinds(scope, left, other)
     if other[0] == "extreme" and not other[4] and other[1].startswith("high" if sign[0] == ">" else "low"):
         other = (*other[:4], True)
@@ -481,6 +498,11 @@ def _crossed(scope: Scope, left: Series, direction: str, right: Any) -> str:
 @_writes("both_sides")
 def _both_sides(scope: Scope, said: Condition) -> str:
     """Write what is said of both lines that crossed."""
+    if scope.crossing is None and len(scope.subjects) == 2:
+        return " and ".join(_of(scope, side, said) for side in sorted(scope.subjects, key=scope.text))
+    stochastic = [each for each in scope.subjects if each[:2] == ("indicator", "stochastic_k")]
+    if scope.crossing is None and len(stochastic) == 1:
+        return " and ".join(_of(scope, ("indicator", name, stochastic[0][2]), said) for name in _LINES)
     if scope.crossing is None or isinstance(scope.crossing[1], Number):
         raise NotRead("both of what is not said")
     return " and ".join(_of(scope, side, said) for side in scope.crossing[:2])
@@ -516,6 +538,9 @@ def _signal_cross(scope: Scope, left: Series | None, direction: str) -> str:
 
 @_writes("opposite")
 def _opposite(scope: Scope) -> str:
+    if scope.crossing is None and len(scope.compared) == 1:
+        left, sign, right = scope.compared[0]
+        return _compare(scope, left, {">": "<", "<": ">", ">=": "<=", "<=": ">="}[sign], right)
     if scope.crossing is None or scope.crossings != 1:
         raise NotRead("the opposite of what is not said")
     left, right, direction = scope.crossing
@@ -545,7 +570,7 @@ def _breaks(scope: Scope, direction: str, right: Any) -> str:
 
 @_writes("breaks_new", "new")
 def _new(scope: Scope, series: Any, which: str, span: Span) -> str:
-    own = scope.subject if scope.is_named else None
+    own = scope.spoken_of
     is_own = own in (("price", "low"), ("price", "high"), VOLUME)
     if series is None and own is not None and (is_own or family(own) not in ("price", "any", "volume")):
         sign = "<=" if which.startswith("low") else ">="
@@ -595,6 +620,8 @@ def _touched(scope: Scope, left: Series | None, right: Any) -> str:
     if isinstance(right, Number):
         scope.subject = left
         return _level(scope, left, right)
+    if right[0] == "band_again" and scope.last_band is not None:
+        right = ("band", right[1], *scope.last_band)
     if right[0] == "band" and right[1] in ("lower", "upper") and left[0] == "price":
         scope.subject = CLOSE
         price = "low" if right[1] == "lower" else "high"
@@ -604,8 +631,12 @@ def _touched(scope: Scope, left: Series | None, right: Any) -> str:
         return _compare(scope, left, ">=" if right[1].startswith("high") else "<=", right)
     if left in (("price", "low"), ("price", "high")):
         return _compare(scope, left, "<=" if left[1] == "low" else ">=", right)
-    if right[0] in ("band", "middle") or (right[0] == "it_average" and scope.is_exit):
+    if right[0] in ("band", "band_again", "middle") or (right[0] == "it_average" and scope.is_exit):
         return _reaches(scope, right)
+    if scope.is_exit and left == CLOSE and scope.text(right, left) in scope.sides:
+        sign = scope.sides[scope.text(right, left)]
+        scope.assume("reaches: closes at or beyond it, coming from where it was bought")
+        return f"{scope.value(CLOSE)} {sign} {scope.value(right, CLOSE)}"
     raise NotRead(f"from which side {scope.text(right, left)} is touched is not said; write crosses above or below")
 
 
@@ -682,6 +713,24 @@ def _candle(scope: Scope, direction: str, lag: int) -> str:
     close, opened = (f"lag({name}, {bars})" if bars else name for name in ("close", "open"))
     scope.assume("a green bar closes above its open, a red one below")
     return f"{close} {sign} {opened}"
+
+
+@_writes("of_it")
+def _of_it(scope: Scope, said: Condition) -> str:
+    if scope.subject is not None and family(scope.subject) not in ("price", "any") and said[0] != "closes":
+        raise NotRead(f"whether 'it' is {scope.text(scope.subject)} or what is traded is not said")
+    scope.subject, scope.is_named = CLOSE, True
+    return written(scope, said)
+
+
+@_writes("changes")
+def _changes(scope: Scope, direction: str, bars: float) -> str:
+    """Write "has fallen 3 days in a row", of the close unless an indicator was spoken of."""
+    if scope.subject is not None and family(scope.subject) not in ("price", "any"):
+        raise NotRead(
+            f"what goes {direction} {plain(bars)} times in a row is not said: {scope.text(scope.subject)}, or the close"
+        )
+    return _streak(scope, direction, bars)
 
 
 @_writes("streak")

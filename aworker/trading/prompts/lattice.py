@@ -56,6 +56,8 @@ SOFT = frozenset(
     )
 )  # fmt: skip
 """Kinds of words that join what means something: where no reading needs them they may be passed over, at a price."""
+ORDERS = frozenset(("BUY", "SELL", "STOP", "TARGET", "TRAIL", "HOLD", "NOT", "UNLESS", "DONT", "ONLY"))
+"""Kinds that are never passed over, whatever else their words may be."""
 WHOLE = frozenset(
     ("unsupported", "pattern", "language", "not", "unless", "dont", "nothing", "chatter", "ticker", "unit")
 )
@@ -69,6 +71,9 @@ COMMON_COST = 0.4
 FILLER_COST = 0.1
 MOST_FILLERS = 2
 DEFINING = frozenset(("(", ":", "so", "ie", "meaning", "means", "defined", "namely"))
+NEGATING = frozenset(
+    ("no", "not", "never", "dont", "unless", "except", "without", "neither", "nor", "none", "avoid", "skip", "nicht")
+)
 DENYING = frozenset(("no", "without", "never", "not", "dont", "non", "zero"))
 CLOSING = frozenset((".", ",", "\n", ")", "and", "or", "please", "pls", "thanks", "at"))
 DENIED = frozenset(
@@ -137,6 +142,8 @@ class Lexicon(NamedTuple):
     """Short or foreign spellings, and the word that each stands for."""
     words: frozenset[str]
     """Every word of every phrase."""
+    meant: frozenset[str]
+    """Those of them that a slip of the keyboard may have meant."""
     firm: frozenset[str]
     """Words that no typing error leads to or from: negations, tickers, numbers."""
 
@@ -156,8 +163,9 @@ def lexicon() -> Lexicon:
                     meanings = phrases.setdefault(words, [])
                     if (kind, key) not in meanings:
                         meanings.append((kind, key))
-                    is_firm = kind in ("not", "unless", "dont", "ticker", "number")
-                    if is_firm or (kind in ("unsupported", "language") and len(words) == 1):
+                    if kind in ("not", "unless", "dont"):
+                        firm.update(set(words) & NEGATING)
+                    elif kind in ("ticker", "number") or (kind in ("unsupported", "language") and len(words) == 1):
                         firm.update(words)
     tree = Branch()
     for words, meanings in phrases.items():
@@ -165,8 +173,19 @@ def lexicon() -> Lexicon:
         for word in words:
             at = at.words.setdefault(word, Branch())
         at.meanings = meanings
-    known = frozenset(word for each in phrases for word in each) | spelling.keys()
-    return Lexicon(phrases, tree, frozenset(word for (word,) in sets["filler"]), spelling, known, frozenset(firm))
+    known = frozenset(word for each in phrases for word in each)
+    meant = frozenset(
+        word for each, many in phrases.items() if any(kind != "chatter" for kind, _ in many) for word in each
+    )
+    return Lexicon(
+        phrases,
+        tree,
+        frozenset(word for (word,) in sets["filler"]),
+        spelling,
+        known | spelling.keys(),
+        meant,
+        frozenset(firm),
+    )
 
 
 @cache
@@ -222,6 +241,7 @@ def tokens_of(text: str, spelling: Mapping[str, str] = MappingProxyType({})) -> 
     text = re.sub(r"\b([A-Z]{2,5})'s\b", r"\1", text)
     text = re.sub(r"(?<=[A-Za-z])'(?=[A-Za-z])", "", text)
     text = re.sub(r"(?<=[A-Za-z])_(?=[A-Za-z])", " ", text)
+    text = re.sub(r"!+(?=\s|$|[)\"',.])", " ", re.sub(r"\s--+\s", " , ", text))
     text = re.sub(r"(?i)\b(open|high|low|close)-(open|high|low|close)\b(?! range)", r"\1 - \2", text)
     text = re.sub(r"(?:(?<=[^\W_]))-(?=[^\W\d_]{2})(?!usd|USD)", " ", text)
     text = re.sub(r"(?<=[A-Za-z])-(?=\d)", " ", text)
@@ -262,7 +282,7 @@ def _joined(tokens: list[Token]) -> list[Token]:
         factor = _MULTIPLIERS.get(token.text)
         if last is None or number is None or number.is_percent:
             joined.append(token)
-        elif token.text in _MONEY and last.number and len(joined) > 1 and joined[-2].text in _BEFORE_MONEY:
+        elif token.text in _MONEY and len(joined) > 1 and joined[-2].text in _BEFORE_MONEY:
             joined[-1] = Token(last.text, last.start, number._replace(is_money=True), f"{last.written} {token.written}")
         elif token.text in _PERCENT:
             joined[-1] = Token(last.text, last.start, number._replace(is_percent=True), f"{last.written} percent")
@@ -373,7 +393,8 @@ class Lattice:
         return [(*meaning, cost) for meaning, cost in found.items()]
 
     def _is_soft(self, at: int) -> bool:
-        return any(edge.kind in SOFT and edge.end == at + 1 for edge in self.edges[at])
+        kinds = {edge.kind for edge in self.edges[at] if edge.end == at + 1}
+        return bool(kinds & SOFT) and not kinds & ORDERS
 
     def _is_part(self, at: int) -> bool:
         """Say whether a longer phrase that means something holds this word."""
@@ -422,11 +443,19 @@ class Lattice:
             return token
         if token.written.isupper() and len(word) <= 5:
             return token
-        near = _near(word) & known.words
-        near = {each for each in near if len(each) >= SHORTEST_TYPO and each not in known.firm}
-        near = (near & core_words()) or near
+        core = core_words()
+        near = {
+            each
+            for each in _near(word) & known.meant
+            if each not in known.firm
+            and (len(each) >= SHORTEST_TYPO or (each in core and len(each) == SHORTEST_TYPO - 1))
+            and (each[0] == word[0] or sorted(each) == sorted(word))
+        }
         if len(near) > 1:
-            near = {each for each in near if len(each) == len(word)} or near
+            # Letters are left out or swapped more often than changed, and changed more often than put in.
+            least = min(_slip(word, each) for each in near)
+            near = {each for each in near if _slip(word, each) == least}
+            near = (near & core) or near
         if len(near) != 1:
             return token
         (meant,) = near
@@ -435,6 +464,8 @@ class Lattice:
 
     def _own(self, start: int, token: Token, covered: list[bool]) -> bool:
         number = _word_number(token)
+        if token.text == "one" and not self._counts(start + 1):
+            return True
         if number is not None:
             self.edges[start].append(Edge(start + 1, "NUM", number))
             if start + 1 < len(self.tokens) and self.tokens[start + 1].text == "m" and token.number is not None:
@@ -463,6 +494,15 @@ class Lattice:
             self._add(start, start + 1, "TICKER", written.upper())
             return True
         return False
+
+    def _counts(self, at: int) -> bool:
+        """Say whether the word here is one that is counted: "one day", and not "one above it"."""
+        kinds = (
+            {kind for kind, _ in lexicon().phrases.get((self.tokens[at].text,), ())} if at < len(self.tokens) else set()
+        )
+        return bool(
+            kinds & {"unit", "deviation", "times", "timeframe", "streak", "candle", "way", "bar", "close_count"}
+        )
 
     def _add(self, start: int, end: int, kind: str, value: Any, cost: float = 0.0) -> None:
         if kind in ("nothing", "chatter"):
@@ -503,6 +543,12 @@ class Lattice:
                     best[end] = best[at] + cost
                     queue.append(end)
         return sorted(best.items())
+
+
+def _slip(word: str, meant: str) -> int:
+    if len(meant) > len(word) or sorted(meant) == sorted(word):
+        return 0
+    return 1 if len(meant) == len(word) else 2
 
 
 def _letters(tokens: list[Token]) -> list[Token]:

@@ -337,7 +337,9 @@ def before_bars(series: Series, bars: Number) -> Series | None:
     if bars == Number(0.0):
         return series
     ago = span(bars, None)
-    return None if ago is None else ("lag", series, ago)
+    if ago is None or (series[:1] == ("indicator",) and series[2] is None and ago[0] > 3):
+        return None  # "ADX[14]" may be its window, or so many bars ago
+    return ("lag", series, ago)
 
 
 @meaning
@@ -632,6 +634,31 @@ def trailing(direction: str, size: Number) -> tuple[Any, ...] | None:
 @meaning
 def closes_both(sign: str) -> Condition:
     return ("on_close", ("beyond_both", sign))
+
+
+@meaning
+def banded(name: str, number: Number, deviations: Number) -> Series | None:
+    """Read "%b(20, 2)"; the formulas of these indicators hold 2 deviations."""
+    return indicator(name, number) if name in ("percent_b", "band_width") and deviations == Number(2.0) else None
+
+
+@meaning
+def closes_in_a_row(sign: str, count: Number) -> Condition | None:
+    return streak("up" if sign == ">" else "down", count)
+
+
+@meaning
+def changes(direction: str, count: Number) -> Condition | None:
+    bars = whole(count)
+    return None if bars is None else ("changes", direction, bars)
+
+
+@meaning
+def of_it(said: Condition) -> Condition | None:
+    """Read "it gaps up", where it is what is traded."""
+    return (
+        ("of_it", said) if said[0] in ("gap", "moved", "changes", "streak", "candle", "bar", "new", "closes") else None
+    )
 
 
 @meaning

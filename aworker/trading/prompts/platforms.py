@@ -23,6 +23,8 @@ _DAILY = re.compile(
     r"(?i)(?:(?<=\[)|(?<=x )|(?<=[<>] ))\s*daily "
     r"(?=(?:close|open|high|low|volume|sma|ema|wma|rsi|macd|cci|adx|slow|fast|atr|upper)\b)"
 )
+_ENTRY_NAME = re.compile(r"(?im)^\s*(?:long|buy|entry|enter)(?:cond|condition|signal|rule)s?\s*:?=(?!=)")
+_EXIT_NAME = re.compile(r"(?im)^\s*(?:exit|sell|close)(?:cond|condition|signal|rule)s?\s*:?=(?!=)")
 _PERIOD = re.compile(r"\bPERIOD_([MHDW])(1|4|5|15|30)\b")
 _PARTS = {
     "{chart}": r"(?:NULL|_Symbol|Symbol\(\))\s*,\s*(?:0|PERIOD_D1|PERIOD_CURRENT|_Period)",
@@ -47,6 +49,8 @@ def in_words(text: str) -> str:
         text = text.replace(" / ", "\n")
     if "[" in text and _DAILY.search(text):
         text = _DAILY.sub("", text)
+    if re.search(r"(?i)\bat market\b", text):  # ProRealTime writes windows in square brackets
+        text = re.sub(r"(?i)\b(adx|rsi|cci|atr|roc|momentum)\[(\d+)\](?!\s*\()", r"\1(\2)", text)
     periods = set(_PERIOD.findall(text))
     if len(periods) == 1 and periods != {("D", "1")}:
         letter, count = periods.pop()
@@ -60,7 +64,7 @@ def in_words(text: str) -> str:
             break
         rest = f"{text[: defined.start()]}\n{text[defined.end() :]}"
         text = _put_in(defined["name"], f"({defined['text'].strip()})", rest)
-    return text
+    return _EXIT_NAME.sub(". exit: ", _ENTRY_NAME.sub("entry: ", text))
 
 
 def _put_in(name: str, meant: str, text: str) -> str:

@@ -75,6 +75,12 @@ class Scope:
     function: str | None = None
     last_average: Series | None = None
     """The average of closes that was named last."""
+    sides: dict[str, str] = field(default_factory=dict)
+    """By text of what the close was bought below or above: the sign of reaching it again."""
+    compared: list[tuple[Series, str, Any]] = field(default_factory=list)
+    """What was compared so far, and how."""
+    last_band: tuple[float, float] | None = None
+    """The window and the width of the Bollinger bands that were named last."""
     named_averages: list[Series] = field(default_factory=list)
     """All of them, each once."""
     crossing: tuple[Series, Any, str] | None = None
@@ -122,7 +128,10 @@ class Scope:
         if series is not None and series != ("it",):
             return series
         is_average = is_series(right) and right[0] == "average" and right[3] is None and not right[4]
-        if is_average and self.subject == VOLUME and self.spoken_of is None and CLOSE in self.subjects:
+        is_other = self.subject is not None and family(self.subject) not in ("price", "any")
+        if series is None and is_average and is_other and self.spoken_of is None:
+            if self.subject == VOLUME and CLOSE not in self.subjects:
+                raise NotRead("the average of what is not said: of the volume, or of the close")
             return CLOSE  # "price over 5, volume over 2 million, above the 20 day average"
         if not self.is_named and len(self.subjects) > 1:
             kind = family(right) if is_series(right) and right != ("it",) else "any"
@@ -137,9 +146,12 @@ class Scope:
         if right is None or isinstance(right, Number):
             return right
         if right == ("it",):
-            if self.target is None or self.target == left:
+            target = (
+                self.target[1] if self.target and self.target[0] == "lag" and self.target[1] != left else self.target
+            )
+            if target is None or target == left:
                 raise NotRead("what 'it' is is not said")
-            return self.target
+            return target
         if right[0] == "ago":
             return ("lag", left, right[1])
         return ("lag", left, (1.0, "day")) if right == ("before",) else right
@@ -256,6 +268,8 @@ def _average(scope: Scope, series: Series, other: Series | None) -> str:
         of = scope.text(base)
     elif other == VOLUME:
         of = "volume"
+    elif other is not None and other[0] in ("group", "minus", "plus", "product", "quotient") and is_its:
+        of = scope.text(other)
     elif other is None or family(other) in ("price", "any"):
         of = "close"
     elif is_its or family(other) == "true range":
@@ -267,9 +281,10 @@ def _average(scope: Scope, series: Series, other: Series | None) -> str:
             raise NotRead("the average of how many days is not said")
         window = (20.0, "bar")
         scope.assume("average volume: of 20 bars")
+    named = base if base is not None or of == "close" else ("raw", of, "")
+    scope.last_average = ("average", function, window, named, False)
     if of == "close":
         scope.function = function
-        scope.last_average = ("average", function, window, base, is_its)
         if scope.last_average not in scope.named_averages:
             scope.named_averages.append(scope.last_average)
         scope.averages.add(window[0])
@@ -303,8 +318,18 @@ def _macd(scope: Scope, series: Series, other: Series | None) -> str:
 def _band(scope: Scope, series: Series, other: Series | None) -> str:
     if series[1] == "both":
         raise NotRead("which of the bollinger bands is not said")
+    scope.last_band = series[2:]
     scope.assume(f"bollinger bands: {plain(series[2])} bars, {plain(series[3])} deviations")
     return f"bollinger_{series[1]}(close, {int(series[2])}, {plain(series[3])})"
+
+
+@_writes("band_again")
+def _band_again(scope: Scope, series: Series, other: Series | None) -> str:
+    if scope.last_band is None and series[1] == "middle" and scope.middle is not None:
+        return scope.text(("middle", scope.middle))
+    if scope.last_band is None:
+        raise NotRead(f"the {series[1]} of what is not said")
+    return scope.text(("band", series[1], *scope.last_band))
 
 
 @_writes("lag")
@@ -351,7 +376,10 @@ def _arithmetic(scope: Scope, series: Series, other: Series | None) -> str:
     if "symbol" in (series[1][0], series[2][0]):
         raise NotRead("a symbol is no number to calculate with")
     sign = {"plus": "+", "minus": "-", "product": "*", "quotient": "/"}[series[0]]
-    return f"{scope.text(series[1])} {sign} {scope.text(series[2])}"
+    named = scope.last_average
+    text = f"{scope.text(series[1])} {sign} {scope.text(series[2])}"
+    scope.last_average = named  # "that average" is none of a formula's
+    return text
 
 
 @_writes("group")
@@ -399,6 +427,8 @@ def family(series: Series) -> str:
         if kind == "minus" and first == second == "price":
             return "true range"
         return second if first == "any" and second != "true range" else first
+    if kind in ("product", "quotient"):
+        return _family_of_terms(kind, series[1], series[2])
     if kind == "price":
         return "volume" if series[1] == "volume" else "price"
     if kind == "average":
@@ -408,10 +438,19 @@ def family(series: Series) -> str:
         return known.family if known is not None else "any"
     if kind == "extreme":
         return family(series[2]) if isinstance(series[2], tuple) else "any"
-    if kind in ("band", "middle", "middle_again", "fast", "slow"):
+    if kind in ("band", "band_again", "middle", "middle_again", "fast", "slow"):
         return "price"
     if kind == "extent":
         return "true range"
     if kind == "indicator":
         return indicators()[series[1]].family
-    return "any" if kind in ("product", "quotient", "number", "it", "it_average", "before") else str(kind)
+    return "any" if kind in ("number", "it", "it_average", "before") else str(kind)
+
+
+def _family_of_terms(kind: str, left: Series, right: Series) -> str:
+    if is_number(right):
+        return family(left)
+    if is_number(left):
+        return family(right) if kind == "product" else "1 over something"
+    same = family(left) == family(right) != "any"
+    return "ratio" if kind == "quotient" and same else "any"

@@ -28,7 +28,7 @@ _HEADING = re.compile(
 )
 # fmt: off
 _SAYS = frozenset((
-    "BUY", "SELL", "REL", "CROSS", "MOVE", "BREAKS", "NOT", "UNLESS", "DONT", "ONLY", "TICKER", "STOP", "TARGET",
+    "BUY", "SELL", "REL", "CROSS", "MOVE", "BREAKS", "NOT", "UNLESS", "DONT", "ONLY", "STOP", "TARGET",
     "TRAIL", "HOLD", "CLOSES", "CLOSES_CROSS", "OTHERWISE", "NO_LIMIT", "UNSUPPORTED", "LANGUAGE", "TOUCH", "BETWEEN",
     "RANK", "ENTRY_LABEL", "EXIT_LABEL", "SYMBOL_LABEL", "STAY", "STAY_LONG",
 ))
@@ -89,7 +89,11 @@ def without_title(text: str) -> Titled | None:
         for edge in edges
         if edge.kind == "TIMEFRAME"
     ]
-    return Titled(f"on {max(bars, key=len)}. {body}" if bars else body, has_series, is_title)
+    symbols = [edge.value for edges in lattice.edges for edge in edges if edge.kind == "TICKER"]
+    kept = [f"on {max(bars, key=len)}"] if bars else []
+    if symbols:
+        kept.append("only " + ", ".join(f"${each}" for each in symbols))
+    return Titled(". ".join([*kept, body]), has_series, is_title)
 
 
 def _is_title(title: str, body: str) -> bool | None:
