@@ -24,7 +24,10 @@ WhatArgument = Annotated[
 def promote(
     task_id: str, as_json: JsonOption = False, config: ConfigOption = None, redis_url: RedisUrlOption = None
 ) -> None:
-    """Move a waiting task one level up, to be taken next there. Exit code 1: it cannot be moved, 3: unknown."""
+    """Move a waiting task one level up, to be taken next there; a delayed one to its own level, now.
+
+    Exit code 1: it cannot be moved, 3: unknown.
+    """
     _move(task_id, "promote", as_json, configured(config, redis_url))
 
 
@@ -81,7 +84,7 @@ def _move(task_id: str, direction: Direction, as_json: bool, settings: Config) -
         print_json(moved)
     else:
         print(plain(moved.in_words(direction)))
-    raise typer.Exit({"moved": 0, "unknown": UNKNOWN}.get(moved.found, 1))
+    raise typer.Exit({"moved": 0, "hurried": 0, "unknown": UNKNOWN}.get(moved.found, 1))
 
 
 def _pause_or_resume(what: str, as_json: bool, settings: Config, *, is_pause: bool) -> None:
@@ -130,7 +133,7 @@ def _show(found: Whereabouts) -> None:
         + (f", made at {found.created_at}" if found.created_at else ""),
         "running": f"runs on {found.worker_id} since {found.since}"
         + (f", delivery {found.delivery}, from the {found.queue} queue" if found.queue else ""),
-        "delayed": f"is delayed until {found.due_at} and goes back to the {found.queue} queue",
+        "delayed": f"is delayed until {found.due_at} and comes to the {found.queue} queue then",
         "dead": f"is a dead letter since {found.since} ({found.status}): {found.error}",
         "ended": f"ended at {found.since}: {found.status}" + (f", {found.error}" if found.error else ""),
         "unknown": "is nowhere: not waiting, running, delayed, dead or ended"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, YesOption, asked_of_redis, configured, confirm
 
+if TYPE_CHECKING:
+    from aworker.config import Config
+
+DELAYED = "delayed"
 QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE_OR_LABEL", help="Such as priority or strategy_queue")]
 
 
@@ -31,13 +35,16 @@ def peek(
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
-    """Show the tasks that wait, the next one first.
+    """Show the tasks that wait, the next one first; ``delayed`` shows those that wait for their time.
 
     They stay where they are.
     """
     settings = configured(config, redis_url)
     from aworker.client.routing import level_named
 
+    if queue == DELAYED and DELAYED not in {level.label for level in settings.queues}:
+        _peek_delayed(settings, count, as_json)
+        return
     name = level_named(settings, queue).name
     from aworker.cli.screen.show import line, open_console, print_json
     from aworker.client.admin import peek_queue
@@ -60,6 +67,35 @@ def peek(
             console.print(f"{line(words)}  {line(args)}", soft_wrap=True)
         else:
             console.print(line(msgspec.json.encode(task).decode()), soft_wrap=True)
+
+
+def _peek_delayed(settings: Config, count: int, as_json: bool) -> None:
+    from aworker.cli.screen.show import line, open_console, print_json
+    from aworker.clock import rfc3339
+    from aworker.queues.hand.look import look_at_delayed
+
+    shelf = asked_of_redis(settings, lambda client: look_at_delayed(client, settings, 0, count))
+    if as_json:
+        print_json(
+            [
+                {
+                    "task_id": entry.task_id,
+                    "task_type": entry.task_type,
+                    "queue": entry.queue,
+                    "due_at": rfc3339(entry.due_s),
+                    "payload": entry.payload.decode("utf-8", "backslashreplace"),
+                    "payload_bytes": entry.payload_bytes,
+                }
+                for entry in shelf.entries
+            ]
+        )
+        return
+    console = open_console()
+    if not shelf.entries:
+        console.print("Nothing is delayed")
+    for entry in shelf.entries:
+        words = f"{entry.task_id}  {entry.task_type}  due {rfc3339(entry.due_s)} on {entry.queue}"
+        console.print(line(words), soft_wrap=True)
 
 
 def clear(

@@ -33,14 +33,19 @@ def enqueue(
     task_id: Annotated[str | None, typer.Option("--task-id", help="[default: a new one]")] = None,
     priority: Annotated[str | None, typer.Option("--priority", help="high or normal")] = None,
     queue: Annotated[str | None, typer.Option("--queue", help="A level's label or list, in place of the usual")] = None,
+    delay: Annotated[str | None, typer.Option("--in", help="Run it so much later: 90, 90s, 5m, 1h30m, 2d")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="Run it then: 2026-01-31T09:30, of this host's time zone unless it says")
+    ] = None,
     wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the end and show it")] = 0.0,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
-    """Push a task and print its id."""
+    """Push a task, now or for later, and print its id."""
     settings = configured(config, redis_url)
     arguments = parse_arguments(args, arg or [])
+    when = parse_when(delay, at)
     _check_type(task_type, settings)
     pushed, record = in_words(
         settings,
@@ -53,6 +58,7 @@ def enqueue(
             queue=queue,
             wait_s=wait,
             as_json=as_json,
+            when=when,
         ),
     )
     if wait <= 0:
@@ -157,6 +163,36 @@ def parse_arguments(text: str | None, pairs: list[str]) -> dict[str, Any]:
     return arguments  # type: ignore[no-any-return]
 
 
+def parse_when(delay: str | None, at: str | None) -> dict[str, Any]:
+    """Return ``delay_s`` or ``at`` as `Client.enqueue` takes it, from ``--in`` and ``--at``. Raises BadParameter."""
+    import re
+    from datetime import datetime
+
+    if delay is not None and at is not None:
+        raise typer.BadParameter("--in and --at must not both be given; leave one out")
+    if delay is not None:
+        text = delay.strip()
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+        if (
+            not parts
+            or "".join(number + unit for number, unit in parts) != text
+            or (len(parts) > 1 and any(not unit for _, unit in parts))
+        ):
+            raise typer.BadParameter(f"--in must be seconds or as 90s, 5m, 1h30m, 2d, was {delay!r}")
+        return {"delay_s": sum(float(number) * _SECONDS[unit] for number, unit in parts)}
+    if at is None:
+        return {}
+    try:
+        instant = datetime.fromisoformat(at.strip())
+    except ValueError:
+        raise typer.BadParameter(f"--at must be as 2026-01-31T09:30 or 2026-01-31T09:30:00Z, was {at!r}") from None
+    # What names no zone is a person's own: that of this host.
+    return {"at": instant.astimezone() if instant.tzinfo is None else instant}
+
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
 def _pushed(
     config: Config,
     task_type: str,
@@ -167,6 +203,7 @@ def _pushed(
     queue: str | None,
     wait_s: float,
     as_json: bool,
+    when: dict[str, Any],
 ) -> tuple[str, dict[str, Any] | None]:
     import anyio
 
@@ -176,7 +213,9 @@ def _pushed(
         async with Client(config=config) as client:
             with anyio.fail_after(wait_s + ANSWER_TIMEOUT_S):
                 if wait_s <= 0:
-                    name = await client.enqueue(task_type, arguments, task_id=task_id, priority=priority, queue=queue)
+                    name = await client.enqueue(
+                        task_type, arguments, task_id=task_id, priority=priority, queue=queue, **when
+                    )
                     return name, None
                 return await _run_shown(client)
 
@@ -194,6 +233,7 @@ def _pushed(
                 task_id=task_id,
                 priority=priority,
                 queue=queue,
+                when=when,
                 wait_s=wait_s,
                 on_progress=(lambda message: None) if as_json else progress.update,
                 on_nobody=_say_that_nobody_serves,

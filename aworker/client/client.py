@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
@@ -16,17 +16,21 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from aworker.client.later import Due, Instant, due_of
 from aworker.client.routing import Router, check_priority, level_named
 from aworker.clock import rfc3339
 from aworker.config import Config, QueueConfig, RedisConfig
-from aworker.errors import PayloadInvalid, QueueUnavailable
+from aworker.errors import ConfigError, PayloadInvalid, QueueUnavailable
 from aworker.keys import CHANNEL, RESULT_PREFIX, Keys
 from aworker.queues.connection import connect
 from aworker.queues.hand.cancel import Found, cancel_task
+from aworker.queues.hand.find import run_script
 from aworker.queues.hand.move import Moved, move_task
+from aworker.queues.scripts import ENQUEUE
 
 FINAL = frozenset({"completed", "error", "failed"})
 RECORD_INTERVAL_S = 1.0
+DELAYED_AT_ONCE = 500
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +42,8 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     priority: str | None = None
     queue: str | None = None
     """A level's label or its list."""
+    delay_s: float | None = None
+    at: Instant | None = None
 
 
 class Client:
@@ -75,15 +81,22 @@ class Client:
         task_id: str | None = None,
         priority: str | None = None,
         queue: str | None = None,
+        delay_s: float | None = None,
+        at: Instant | None = None,
     ) -> str:
         """Push one task and return its task_id.
+
+        With ``delay_s`` (seconds) or ``at`` (a datetime with a time zone, epoch seconds, RFC 3339 with ``Z`` or an
+        offset) it waits among the delayed tasks until then; ``created_at`` is then the instant at which it is due.
 
         ``queue`` is a level's label or its list; without it the rules of ``[[routing]]`` decide: as shipped,
         ``create_strategy`` and ``priority="high"`` go to the priority list, the rest to the normal one. Raises
         PayloadInvalid for a task that no worker would take and for an unknown priority, ConfigError for an unknown
         queue.
         """
-        new = NewTask(task_type=task_type, args=args, task_id=task_id, priority=priority, queue=queue)
+        new = NewTask(
+            task_type=task_type, args=args, task_id=task_id, priority=priority, queue=queue, delay_s=delay_s, at=at
+        )
         return (await self.enqueue_many([new]))[0]
 
     async def enqueue_many(
@@ -99,20 +112,30 @@ class Client:
         refused; raises what `enqueue` does.
         """
         lists: dict[str, list[bytes]] = {}
+        delayed: list[tuple[Due, str, bytes]] = []
         task_ids: list[str] = []
         for one in tasks:
             new = one if isinstance(one, NewTask) else _new_task(one)
+            due = due_of(new.delay_s, new.at)
             task_id, marked, payload = self._composed(
-                new.task_type, new.args, new.task_id, priority if new.priority is None else new.priority
+                new.task_type, new.args, new.task_id, priority if new.priority is None else new.priority, due
             )
             wanted = queue if new.queue is None else new.queue
             if wanted is not None:
                 name = level_named(self.config, wanted).name
             else:
                 name = await self._routed(new.task_type, new.args, marked)
-            lists.setdefault(name, []).append(payload)
+            if due is None:
+                lists.setdefault(name, []).append(payload)
+            else:
+                delayed.append((due, name, payload))
             task_ids.append(task_id)
-        await self._pushed(lists)
+        if delayed and self.config.worker.delivery != "leased":
+            raise ConfigError("worker.delivery must be leased for tasks to be delayed, was at-most-once; change it")
+        if lists:
+            await self._pushed(lists)
+        for start in range(0, len(delayed), DELAYED_AT_ONCE):
+            await self._delayed(delayed[start : start + DELAYED_AT_ONCE])
         return task_ids
 
     async def workers_listening(self) -> int:
@@ -175,6 +198,7 @@ class Client:
         args: Mapping[str, Any] | None,
         task_id: str | None,
         priority: str | None,
+        due: Due | None,
     ) -> tuple[str, str, bytes]:
         task_id = task_id if task_id is not None else f"{task_type}_{uuid.uuid4().hex}"
         for name, value in (("task_type", task_type), ("task_id", task_id)):
@@ -187,7 +211,7 @@ class Client:
             "task_id": task_id,
             "task_type": task_type,
             "args": dict(args or {}),
-            "created_at": rfc3339(),
+            "created_at": rfc3339(None if due is None else due.at_s),
             "priority": priority,
         }
         try:
@@ -208,6 +232,12 @@ class Client:
         for name, payloads in lists.items():
             pipeline.rpush(name, *payloads)
         await _answered(pipeline.execute())
+
+    async def _delayed(self, tasks: Sequence[tuple[Due, str, bytes]]) -> None:
+        keys = Keys(self.config.redis.key_prefix)
+        items = [value for due, queue, payload in tasks for value in (due.how, due.ms, queue, payload)]
+        arguments = ["", keys.control, *items]
+        await _answered(run_script(self._redis, ENQUEUE, [keys.delayed, keys.lease_id], arguments))
 
     async def _record(self, task_id: str) -> dict[str, Any] | None:
         text = await _answered(self._redis.get(RESULT_PREFIX + task_id))

@@ -36,8 +36,11 @@ class Leases(Protocol):
     async def reclaim(self) -> int:
         """Put back the tasks of one worker whose lease deadline has passed; how many. Raises QueueUnavailable."""
 
-    async def put_back_due(self) -> int:
-        """Put delayed tasks whose time has come back onto their lists; how many. Raises QueueUnavailable."""
+    async def put_back_due(self) -> tuple[int, float | None]:
+        """Put a batch of delayed tasks whose time has come onto their lists.
+
+        Returns how many, and in how many seconds the next one is due, None = there is none. Raises QueueUnavailable.
+        """
 
     def give_back_command(self, leases: list[Lease]) -> tuple[Any, ...]:
         """Return the command that puts tasks back uncounted, for a process whose loop cannot do it any more."""

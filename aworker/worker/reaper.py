@@ -1,13 +1,12 @@
-"""Tasks of workers that died, and delayed tasks that are due: back onto their lists.
+"""Tasks of workers that died: back onto their lists.
 
-Each renewal says when the next deadline of another worker passes and when the next delayed task is due; only then is
-anything asked. A reaper that has just connected waits one lease time, since every worker's deadline passed while Redis
-was away; it skips a round when the server's clock jumped against its own.
+Each renewal says when the next deadline of another worker passes; only then is anything asked. A reaper that has just
+connected waits one lease time, since every worker's deadline passed while Redis was away; it skips a round when the
+server's clock jumped against its own.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import anyio
@@ -33,8 +32,6 @@ class Reaper:
         self._not_before = 0.0
         self._clock_offset_s: float | None = None
         self._mismatches = 0
-        self._due_soon = anyio.Event()
-        queue.on_delayed = self._look_for_delayed
 
     def hear(self, renewal: Renewal) -> None:
         """Take a renewal from the heartbeat."""
@@ -62,22 +59,6 @@ class Reaper:
             except QueueUnavailable as error:
                 self._queue.health.down(str(error))
 
-    async def put_back_delayed(self) -> None:
-        """Put this worker's own delayed tasks back in time, until cancelled."""
-        while True:
-            await self._due_soon.wait()
-            self._due_soon = anyio.Event()
-            try:
-                await self._queue.put_back_due()
-            except QueueUnavailable as error:
-                self._queue.health.down(str(error))
-
-    def _look_for_delayed(self, delay_s: float) -> None:
-        # Longer delays are announced by the renewals.
-        interval_s = self._live.value.worker.renew_interval_s
-        if delay_s <= 2 * interval_s:
-            asyncio.get_running_loop().call_later(delay_s + 0.002, lambda: self._due_soon.set())
-
     async def _act(self, renewal: Renewal) -> None:
         config = self._live.value.worker
         now = time.monotonic()
@@ -91,9 +72,6 @@ class Reaper:
             logger.warning("The server's clock jumped against this host's: no task is reclaimed in this round")
             self._not_before = max(self._not_before, now + config.lease_ttl_s)
         soon_ms = renewal.now_ms + config.renew_interval_s * 1000
-        if -1 < renewal.due_ms <= soon_ms:
-            await self._wait_until(renewal, renewal.due_ms)
-            await self._queue.put_back_due()
         if now >= self._not_before and -1 < renewal.other_deadline_ms <= soon_ms:
             await self._wait_until(renewal, renewal.other_deadline_ms)
             while await self._queue.reclaim():

@@ -36,6 +36,8 @@ from aworker.queues.lane.plain import open_plain_queue
 from aworker.queues.pauses import Pauses
 from aworker.queues.queue import Queue
 from aworker.queues.upkeep.control import Control
+from aworker.queues.upkeep.renewal import Renewal
+from aworker.worker.delayed import DelayedTasks
 from aworker.worker.heartbeat import Heartbeat
 from aworker.worker.monitor import Monitor
 from aworker.worker.periodic import every
@@ -169,6 +171,7 @@ class Supervisor:
         executor = Executor(self._live, pool)
         control = Control(self._live, queue.health)
         reaper = Reaper(self._live, queue.leases) if queue.leases is not None else None
+        delayed = DelayedTasks(queue.leases) if queue.leases is not None else None
         started_at_s = now_s()
         async with anyio.create_task_group() as side:
 
@@ -180,11 +183,16 @@ class Supervisor:
                 self._pauses = pauses
                 side.start_soon(queue.hold_back, pauses)
 
+            def hear(renewal: Renewal) -> None:
+                if reaper is not None and delayed is not None:
+                    reaper.hear(renewal)
+                    delayed.hear(renewal)
+
             heartbeat = Heartbeat(
                 self._live,
                 queue,
                 self._runs,
-                on_renewal=reaper.hear if reaper else lambda renewal: None,
+                on_renewal=hear,
                 on_cut=drop_connections,
                 describe=lambda: describe(self.state(), self._live.value, self._runs, self._type_limits, started_at_s),
                 tick_s=TICK_S,
@@ -196,9 +204,10 @@ class Supervisor:
                 side.start_soon(every, lambda: PROOF_INTERVAL_S, self._prove_claims)
                 monitor = Monitor(self._live, queue, self.worker_id)
                 side.start_soon(every, lambda: self._live.value.monitor.interval_s, monitor.log_status)
-                if reaper is not None:
+                if reaper is not None and delayed is not None:
                     side.start_soon(reaper.run)
-                    side.start_soon(reaper.put_back_delayed)
+                    side.start_soon(delayed.run)
+                    control.on_due = delayed.expect
                 side.start_soon(control.listen, self._cancel, hold_back)
                 side.start_soon(control.clean, queue.ask)
                 side.start_soon(self._drain_when_told, queue)

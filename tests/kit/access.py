@@ -85,6 +85,7 @@ def _tasks_of_all_kinds(here: Here, done: Done, strategy: str, at: tuple[str, st
         done("enqueue", task_type, *args, "--wait", 30)
     done("enqueue", "screening", "--arg", f"strategy_ids=[{strategy}]", "--wait", 30)
     done("enqueue", "later", "--wait", 20)
+    done("enqueue", "echo", "--in", "0.1s", "--wait", 20)
     for task_type in ("fail", "decline", "nosuch"):
         assert here("enqueue", task_type, "--task-id", task_type, "--wait", 20, *at).returncode == 1
 
@@ -95,6 +96,9 @@ def _commands(here: Here, done: Done, strategy: str, at: tuple[str, str]) -> Non
     for name in ("one", "two"):
         done("enqueue", "echo", "--task-id", name)
     done("promote", "one")
+    done("enqueue", "echo", "--task-id", "hurried", "--in", "1h")
+    done("promote", "hurried")
+    done("peek", "delayed")
     done("demote", "one")
     for command in (
         ("why", "one"),

@@ -203,8 +203,26 @@ class QueueScripts:
         reply = self._run(scripts.RENEW, names, [worker, TTL_MS, now_ms, HEARTBEAT_CHANNEL, 30, heartbeat])
         return [float(value) for value in reply]
 
-    def due(self, *, now_ms: int = NOW_MS, most: int = 1000) -> int:
-        return int(self._run(scripts.DUE, [self.keys.delayed, self.keys.ends], [now_ms, most]))
+    def enqueue(self, *tasks: tuple[str, int, str, bytes], now_ms: int = NOW_MS) -> list[int]:
+        """Delay new tasks, each ('in' or 'at', ms, list, payload); return when each is due."""
+        arguments = [value for task in tasks for value in task]
+        names = [self.keys.delayed, self.keys.lease_id]
+        return [int(due) for due in self._run(scripts.ENQUEUE, names, [now_ms, self.keys.control, *arguments])]
+
+    def due(self, *, now_ms: int = NOW_MS, most: int = 1000, levels: Sequence[Level] = ()) -> int:
+        """Return how many delayed tasks went onto their lists."""
+        return self.due_and_next(now_ms=now_ms, most=most, levels=levels)[0]
+
+    def due_and_next(self, *, now_ms: int = NOW_MS, most: int = 1000, levels: Sequence[Level] = ()) -> tuple[int, int]:
+        """Return how many went onto their lists, and in how many ms the next one is due."""
+        names = [self.keys.delayed, self.keys.ends, self.keys.dead, self.keys.dead_bytes]
+        fixed = [value for level in levels if level.take_from != "auto" for value in (level.name, level.take_from)]
+        moved, next_ms = self._run(scripts.DUE, names, [now_ms, most, NORMAL, *fixed])
+        return int(moved), int(next_ms)
+
+    def hurry(self, member: bytes, name: str, side: str) -> int:
+        payload = member.partition(b"\n")[2]
+        return int(self._run(scripts.HURRY, [self.keys.delayed, name, self.keys.ends], [member, payload, side, "", ""]))
 
     def requeue(self, entry_id: bytes, what: str = "requeue") -> int:
         keys = self.keys

@@ -63,7 +63,8 @@ class Model:
         self.deadlines: dict[str, int] = {}
         self.deliveries: Counter[bytes] = Counter()
         self.claimed: dict[str, int] = {}
-        self.delayed: dict[tuple[int, str, bytes], int] = {}
+        self.delayed: dict[tuple[str, str, bytes], int] = {}
+        """Lease id, or 0 and a number of its own for what was never leased; queue, payload; to when it is due."""
         self.dead: list[tuple[str, bytes]] = []
         self.records: dict[str, bytes] = {}
         self.assignments: dict[str, bytes] = {}
@@ -151,7 +152,7 @@ class Model:
         elif item.kind == "back":
             self.put(held.queue, held.payload, next_one=True)
         elif item.kind == "delay":
-            self.delayed[item.lease_id, held.queue, held.payload] = now_ms + item.extras[0]
+            self.delayed[str(item.lease_id), held.queue, held.payload] = now_ms + item.extras[0]
         if item.kind == "dead" or (item.kind == "end" and item.extras[0] == "1"):
             del self.deliveries[held.payload]
         elif item.kind == "delay" or (item.kind == "back" and item.extras[0] == "1"):
@@ -197,8 +198,13 @@ class Model:
         )
         for _, _, entry in ready:
             del self.delayed[entry]
-            self.put(entry[1], entry[2], next_one=True)
+            self.put(entry[1], entry[2], next_one=not entry[0].startswith("0"))
         return len(ready)
+
+    def enqueue_later(self, queue: str, payload: bytes, due_ms: int, now_ms: int) -> None:
+        self.last_id = max(self.last_id, now_ms * 1000) + 1
+        self.delayed[f"0{self.last_id}", queue, payload] = due_ms
+        self.pushed[payload] += 1
 
     def _told(self, lease_id: int, held: Held) -> tuple[Any, ...]:
         level = 0 if held.queue == PRIORITY else 1
@@ -252,6 +258,28 @@ class Queues(RuleBasedStateMachine):
         else:
             self.model.lists[queue].appendleft(payload)
         self.model.pushed[payload] += 1
+
+    @rule(
+        tasks=st.lists(
+            st.tuples(
+                st.sampled_from(["in", "at"]),
+                st.sampled_from([0, 1, 1_000, 3_600_000]),
+                st.sampled_from([PRIORITY, NORMAL]),
+                st.sampled_from(sorted(KINDS)),
+            ),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    def enqueue_later(self, tasks: list[tuple[str, int, str, bytes]]) -> None:
+        given = [
+            (how, ms if how == "in" else self.now_ms - 1 + ms, queue, payload) for how, ms, queue, payload in tasks
+        ]
+        due = [ms + (self.now_ms if how == "in" else 0) for how, ms, _, _ in given]
+        for (_, _, queue, payload), due_ms in zip(given, due, strict=True):
+            self.model.enqueue_later(queue, payload, due_ms, self.now_ms)
+
+        assert self.real.enqueue(*given, now_ms=self.now_ms) == due
 
     # Workers.
 
@@ -366,10 +394,22 @@ class Queues(RuleBasedStateMachine):
         if wait:
             self.now_ms = max(self.now_ms, min(self.model.delayed.values()))
         expected = self.model.due(self.now_ms)
+        next_ms = max(0, min(self.model.delayed.values()) - self.now_ms) if self.model.delayed else -1
 
-        assert self.real.due(now_ms=self.now_ms) == expected
+        assert self.real.due_and_next(now_ms=self.now_ms, levels=LEVELS) == (expected, next_ms)
 
     # People and clocks.
+
+    @precondition(lambda self: self.model.delayed)
+    @rule(data=st.data())
+    def hurry(self, data: st.DataObject) -> None:
+        entry = data.draw(st.sampled_from(sorted(self.model.delayed)))
+        del self.model.delayed[entry]
+        self.model.put(entry[1], entry[2], next_one=True)
+
+        moved = self.real.hurry(f'{entry[0]} "{entry[1]}"\n'.encode() + entry[2], entry[1], SIDES[entry[1]])
+
+        assert moved == 1
 
     @precondition(lambda self: self.model.dead)
     @rule(data=st.data(), drop=st.booleans())
@@ -462,7 +502,7 @@ class Queues(RuleBasedStateMachine):
         held = self.real.client.hkeys(self.real.keys.leases(last.worker_id))
         self.real.settle(*(Item("back", int(id_), extras=("", "auto")) for id_ in held), worker=last.worker_id)
         last_due = self.real.client.zrange(self.real.keys.delayed, -1, -1, withscores=True)
-        self.real.due(now_ms=int(last_due[0][1]) if last_due else self.now_ms)
+        self.real.due(now_ms=int(last_due[0][1]) if last_due else self.now_ms, levels=LEVELS)
         waiting = Counter(self.real.waiting(PRIORITY)) + Counter(self.real.waiting(NORMAL))
         try:
             assert waiting + Counter(self.real.dead()) + self.model.gone == self.model.pushed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from aworker.client.client import FINAL, Client
@@ -20,20 +21,21 @@ async def run_task(
     task_id: str | None = None,
     priority: str | None = None,
     queue: str | None = None,
+    when: Mapping[str, Any] = MappingProxyType({}),
     wait_s: float,
     on_progress: Callable[[dict[str, Any]], None],
     on_nobody: Callable[[], None] = lambda: None,
 ) -> tuple[str, dict[str, Any] | None]:
     """Push a task, wait ``wait_s`` for its end, and return its id and its record.
 
-    ``on_nobody`` is called once where nothing was heard and no worker serves.
+    ``when`` is ``delay_s`` or ``at``. ``on_nobody`` is called once where nothing was heard and no worker serves.
     The record is as it is when the time is up, None when there is none. Raises QueueUnavailable, PayloadInvalid.
     """
     name = task_id if task_id is not None else f"{task_type}_{uuid.uuid4().hex}"
     # A task_id that was used before has a record of then: only a newer one is this push's.
     earlier = await client.result(name)
     async with client.updates(name) as updates:
-        await client.enqueue(task_type, args, task_id=name, priority=priority, queue=queue)
+        await client.enqueue(task_type, args, task_id=name, priority=priority, queue=queue, **when)
         until = time.monotonic() + wait_s
         has_looked = False
         while (left_s := until - time.monotonic()) > 0:

@@ -28,7 +28,9 @@ class Waiting(NamedTuple):
     """What is in the key: the payload, for a delayed one behind its head."""
     payload: bytes
     queue: str
-    """The list it is in or goes back to."""
+    """The list it is in or goes to."""
+    is_new: bool = False
+    """Whether it is delayed without ever having been leased: it was enqueued for later."""
 
 
 async def waiting(client: redis.asyncio.Redis, config: Config, task_id: str) -> AsyncIterator[Waiting]:
@@ -42,7 +44,8 @@ async def waiting(client: redis.asyncio.Redis, config: Config, task_id: str) -> 
     for member in await run_script(client, FIND, [delayed], ["delayed", MOST, *texts]):
         head, _, payload = member.partition(b"\n")
         if salvage_identity(payload)[0] == task_id:
-            yield Waiting("delayed", delayed, member, payload, head.decode().split('"')[1])
+            queue = head.decode("utf-8", "replace").partition('"')[2].partition('"')[0]
+            yield Waiting("delayed", delayed, member, payload, queue, is_new=head.startswith(b"0"))
 
 
 async def run_script(client: Any, script: Script, names: list[str], arguments: list[Any]) -> Any:

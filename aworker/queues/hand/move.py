@@ -1,4 +1,7 @@
-"""Moving a waiting task to another level: promote it to be the next one there, or demote it behind all that waits."""
+"""Moving a waiting task to another level: promote it to be the next one there, or demote it behind all that waits.
+
+A delayed task that is promoted goes onto its own list now, whatever it was delayed for.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from aworker.config import Config, QueueConfig
 from aworker.keys import RESULT_PREFIX, Keys
 from aworker.queues.hand.cancel import has_ended
 from aworker.queues.hand.ends import is_taken_from_left, questions
-from aworker.queues.hand.find import run_script, waiting
-from aworker.queues.scripts import MOVE
+from aworker.queues.hand.find import Waiting, run_script, waiting
+from aworker.queues.scripts import HURRY, MOVE
 
 Direction = Literal["promote", "demote"]
-Found = Literal["moved", "outermost", "running", "delayed", "ended", "unknown"]
+Found = Literal["moved", "hurried", "outermost", "running", "delayed", "ended", "unknown"]
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -23,7 +26,8 @@ class Moved(msgspec.Struct, frozen=True):
 
     task_id: str
     found: Found
-    """``moved``; ``outermost``: there is no level beyond its own; else where it is instead of waiting."""
+    """``moved``; ``hurried``: it was delayed and waits on its list now; ``outermost``: there is no level
+    beyond its own; else where it is instead of waiting."""
     queue: str = ""
     """Label of the level it waits on now, or goes back to."""
 
@@ -33,9 +37,10 @@ class Moved(msgspec.Struct, frozen=True):
         end = "highest" if direction == "promote" else "lowest"
         return {
             "moved": f"It waits on the {self.queue} queue now: {where}",
+            "hurried": f"It was delayed and waits on the {self.queue} queue now: it is taken next there",
             "outermost": f"It waits on the {self.queue} queue already, the {end} level",
             "running": "It is running; there is nothing to move",
-            "delayed": f"It is delayed and goes back to the {self.queue} queue; move it then",
+            "delayed": f"It is delayed and comes to the {self.queue} queue; move it then",
             "ended": "It has ended already; there is nothing to move",
             "unknown": "Nobody has it",
         }[self.found]
@@ -44,14 +49,16 @@ class Moved(msgspec.Struct, frozen=True):
 async def move_task(client: redis.asyncio.Redis, config: Config, task_id: str, direction: Direction) -> Moved:
     """Move a waiting task one level up, to be taken next there, or one level down, behind all that waits there.
 
-    It keeps its bytes, so its ``created_at`` too.
+    A delayed one is promoted to its own list. It keeps its bytes, so its ``created_at`` too.
     """
     keys = Keys(config.redis.key_prefix)
     levels = [queue.name for queue in config.queues]
     for _ in range(3):
         async for found in waiting(client, config, task_id):
             if found.kind == "delayed":
-                return Moved(task_id, "delayed", config.label_of(found.queue))
+                if direction == "promote" and not await _hurry(client, config, found):
+                    continue
+                return Moved(task_id, "hurried" if direction == "promote" else "delayed", config.label_of(found.queue))
             position = levels.index(found.queue)
             target = position - 1 if direction == "promote" else position + 1
             if not 0 <= target < len(levels):
@@ -64,6 +71,17 @@ async def move_task(client: redis.asyncio.Redis, config: Config, task_id: str, d
     if has_ended(stored):
         return Moved(task_id, "ended")
     return Moved(task_id, "unknown")
+
+
+async def _hurry(client: Any, config: Config, found: Waiting) -> bool:
+    keys = Keys(config.redis.key_prefix)
+    pipeline = client.pipeline(transaction=True)
+    for question in questions(keys, found.queue):
+        pipeline.execute_command(*question)
+    side = "left" if is_taken_from_left(config, found.queue, *await pipeline.execute()) else "right"
+    is_by_age = all(queue.take_from == "auto" for queue in config.queues if queue.name == found.queue)
+    arguments = [found.member, found.payload, side, "1" if is_by_age else "", ""]
+    return int(await run_script(client, HURRY, [keys.delayed, found.queue, keys.ends], arguments)) == 1
 
 
 async def _move(

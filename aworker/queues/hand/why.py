@@ -153,7 +153,7 @@ async def _delayed(client: Any, config: Config, task_id: str, found: Waiting) ->
         created_at=task.created_at if task else None,
         due_at=due_at,
         payload=_text(found.payload),
-        waits_for=[Reason("delay", f"its next try, at {due_at}")],
+        waits_for=[Reason("delay", f"its {'time' if found.is_new else 'next try'}, at {due_at}")],
     )
 
 

@@ -33,6 +33,7 @@ from aworker.queues.queue import Leases, Settled
 from aworker.task import Task, decode_task
 
 RECLAIM_BATCH = 100
+DUE_BATCH = 500
 FAST_S = 1.0
 FLUSH_TIMEOUT_S = 5.0
 LEAVE_TIMEOUT_S = 2.0
@@ -224,10 +225,18 @@ class LeasedQueue:
                 self.lane.write(self._write(lease, plan, None))
         return len(leases) or 1
 
-    async def put_back_due(self) -> int:
-        """Put delayed tasks whose time has come back onto their lists; how many. Raises QueueUnavailable."""
-        command = scripts.DUE.command([self.keys.delayed, self.keys.ends], ["", 1000])
-        return int(await self._transition(command))
+    async def put_back_due(self) -> tuple[int, float | None]:
+        """Put a batch of delayed tasks whose time has come onto their lists.
+
+        Returns how many, and in how many seconds the next one is due, None = there is none. Raises QueueUnavailable.
+        """
+        keys, levels = self.keys, self._live.value.queues
+        fixed = [word for level in levels if level.take_from != "auto" for word in (level.name, level.take_from)]
+        command = scripts.DUE.command(
+            [keys.delayed, keys.ends, keys.dead, keys.dead_bytes], ["", DUE_BATCH, levels[-1].name, *fixed]
+        )
+        moved, next_ms = await self._transition(command)
+        return int(moved), int(next_ms) / 1000 if int(next_ms) >= 0 else None
 
     async def lengths(self) -> dict[str, int]:
         """Return each level's length by label, and ``leased``, ``delayed`` and ``dead``."""

@@ -41,6 +41,8 @@ SETTLE = Script("settle")
 RENEW = Script("renew")
 RECLAIM = Script("reclaim")
 DUE = Script("due")
+ENQUEUE = Script("enqueue")
+HURRY = Script("hurry")
 REQUEUE = Script("requeue")
 FIND = Script("find")
 CANCEL = Script("cancel")
@@ -48,7 +50,7 @@ MOVE = Script("move")
 BEAT = Script("beat")
 LOOK = Script("look")
 FIND_DEAD = Script("find_dead")
-ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, REQUEUE, FIND, CANCEL, MOVE, BEAT, LOOK, FIND_DEAD)
+ALL = (CLAIM, SETTLE, RENEW, RECLAIM, DUE, ENQUEUE, HURRY, REQUEUE, FIND, CANCEL, MOVE, BEAT, LOOK, FIND_DEAD)
 
 
 async def load_scripts(link: Link) -> None:

@@ -25,6 +25,8 @@ class _Told(msgspec.Struct):
     cancel: str | None = None
     until_s: float = 0.0
     pauses_changed: bool = False
+    due_in_ms: float | None = None
+    """A delayed task is due before all others, in so many ms."""
 
 
 class Control:
@@ -39,6 +41,8 @@ class Control:
         self._has_done = anyio.Event()
         self._listening: anyio.CancelScope | None = None
         self.pauses = Pauses()
+        self.on_due: Callable[[float], None] = lambda due_in_s: None
+        """Told in how many seconds a task is due that somebody delayed."""
 
     def is_cancelled(self, task_id: str) -> bool:
         """Whether a task was cancelled and is not to start."""
@@ -97,6 +101,8 @@ class Control:
                     continue  # somebody else's words
                 if told.cancel is not None:
                     self._note_cancelled(told.cancel, told.until_s, on_cancel)
+                if told.due_in_ms is not None:
+                    self.on_due(told.due_in_ms / 1000)
                 if told.pauses_changed:
                     self._note_pauses(await find_pauses(client, self._live.value), on_pauses)
         except (RedisError, OSError) as error:

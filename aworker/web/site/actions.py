@@ -82,7 +82,9 @@ ACTIONS = {
     "requeue": Action("Run again", "Run dead letter {} again?", "It goes back onto its list, behind all.", _requeue),
     "drop": Action("Drop", "Drop dead letter {} for good?", "Its payload is gone then.", _drop),
     "cancel": Action("Cancel", "Cancel task {}?", "It does not start, or is stopped; it ends as an error.", _cancel),
-    "promote": Action("Promote", "Move task {} one level up?", "It is taken next there.", _promote),
+    "promote": Action(
+        "Promote", "Move task {} one level up, or a delayed one onto its list?", "It is taken next there.", _promote
+    ),
     "demote": Action("Demote", "Move task {} one level down?", "It goes behind all that waits there.", _demote),
     "pause-queue": Action(
         "Pause", "Pause the queue {}?", "On no worker does one of its tasks start; what runs goes on.", _pause_queue

@@ -101,7 +101,7 @@ def _history(found: Whereabouts, record: dict[str, Any]) -> list[tuple[str, str]
     elif found.place == "dead":
         lines.append((found.since, f"dead letter after delivery {found.delivery}: {found.status}"))
     elif found.place == "delayed":
-        lines.append((found.due_at, "is due again"))
+        lines.append((found.due_at, "is due"))
     known = [(at, what) for at, what in lines if isinstance(at, str) and parse_rfc3339(at) is not None]
     return sorted(known, key=lambda line: parse_rfc3339(line[0]) or 0.0)
 

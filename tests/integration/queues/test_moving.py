@@ -130,7 +130,7 @@ async def test_what_cannot_be_moved_is_said(queue: QueueScripts, redis_url: str)
             for direction, name in (
                 ("promote", "top"),
                 ("demote", "bottom"),
-                ("promote", "later"),
+                ("demote", "later"),
                 ("promote", "done"),
                 ("demote", "runs"),
                 ("promote", "nobody"),
