@@ -10,7 +10,7 @@ The map, from the top (imports point down only):
     queues     what speaks Redis for a worker              execution  handlers, executor, process pool
     logs, outcome, lease
     config, task, keys, encoding
-    metrics, errors, clock
+    metrics, errors, clock, ticks
 
 The names below are the public ones; they are loaded when first used, so that ``import aworker`` stays cheap.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aworker.execution.context import Context
     from aworker.execution.registry import handler
     from aworker.execution.retry import Retry
+    from aworker.execution.schedules import schedule
 
 __all__ = [
     "AworkerError",
@@ -37,6 +38,7 @@ __all__ = [
     "get_queue_stats",
     "handler",
     "peek_queue",
+    "schedule",
 ]
 
 _HOMES = {
@@ -50,6 +52,7 @@ _HOMES = {
     "get_queue_stats": "aworker.client.admin",
     "handler": "aworker.execution.registry",
     "peek_queue": "aworker.client.admin",
+    "schedule": "aworker.execution.schedules",
 }
 
 

@@ -22,6 +22,7 @@ from loguru import logger
 from aworker.config import Config, LiveConfig
 from aworker.errors import ConfigError
 from aworker.execution.registry import Registry, declared
+from aworker.execution.schedules import schedules_of
 from aworker.logs import configure_logs
 from aworker.worker.supervisor import Supervisor
 
@@ -135,6 +136,7 @@ async def serve(
             expects_more=lambda: not is_fed.is_set(),
             config_path=config_path,
             load=load,
+            schedules=schedules_of(live.value, registry),
         )
         async with anyio.create_task_group() as group:
             group.start_soon(feed_when_ready)

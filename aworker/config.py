@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 from urllib.parse import urlsplit
@@ -181,6 +183,30 @@ class RoutingConfig(Section, frozen=True):
     when: LoadConfig | None = None
 
 
+class ScheduleConfig(Section, frozen=True):
+    """A task that is enqueued again and again; exactly one of ``cron`` and ``every_s``."""
+
+    name: str
+    task_type: str
+    cron: str = ""
+    every_s: float = 0.0
+    timezone: str = "UTC"
+    args: dict[str, Any] = {}
+    queue: str = ""
+    """A level's label; empty = where the rules of routing send it."""
+    priority: Literal["normal", "high"] = "normal"
+    jitter_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Each tick's task is due so much later at most, by chance that the tick decides."""
+    start: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    end: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    overlap: Literal["skip", "queue", "replace"] = "skip"
+    """While the task of an earlier tick is there: leave the tick out, enqueue it too, or in its place."""
+    catch_up: Literal["none", "last", "all"] = "last"
+    """Of the ticks that nobody could enqueue in time."""
+    catch_up_most: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+    """With ``all``: the newest so many."""
+
+
 class Config(Section, frozen=True):
     """The whole configuration, checked."""
 
@@ -196,6 +222,7 @@ class Config(Section, frozen=True):
         RoutingConfig(queue="normal"),
     )
     """The first rule that fits decides; where none does a task goes to the lowest level."""
+    schedule: tuple[ScheduleConfig, ...] = ()
     handlers: HandlersConfig = HandlersConfig()
     tasks: dict[str, TaskConfig] = {}
     pool: PoolConfig = PoolConfig()
@@ -477,6 +504,7 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
         rules.append((known, at, f"the label of a level ({', '.join(labels)})", label, "check its spelling"))
         rules.append((count >= 0, at, ">= 0", count, "0 reserves nothing"))
     rules += _routing_rules(config, labels)
+    rules += schedule_rules(config.schedule, config)
     for task_type, task in config.tasks.items():
         at = f"tasks.{task_type}"
         rules += [
@@ -492,6 +520,44 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
             ),
         ]
     return [(path, rule, value, advice or "correct it") for holds, path, rule, value, advice in rules if not holds]
+
+
+Rule = tuple[bool, str, str, Any, str]
+
+
+def schedule_rules(schedules: Sequence[ScheduleConfig], config: Config) -> list[Rule]:
+    """Return what must hold of schedules: (holds, path, rule, value, advice)."""
+    rules: list[Rule] = []
+    names = [schedule.name for schedule in schedules]
+    labels = [queue.label for queue in config.queues]
+    if schedules:
+        leased = config.worker.delivery == "leased"
+        rules.append(
+            (leased, "worker.delivery", "leased where there are schedules", config.worker.delivery, "change it")
+        )
+    for index, one in enumerate(schedules):
+        at = f"schedule[{index}]"
+        is_name = re.fullmatch(r"[\w.+-]{1,100}", one.name) is not None
+        rules += [
+            (is_name, f"{at}.name", "1 to 100 letters, digits and . _ + -", one.name, "it is part of each task_id"),
+            (names.count(one.name) == 1, f"{at}.name", "different for each schedule", one.name, "rename one"),
+            (bool(one.task_type), f"{at}.task_type", "a task type", one.task_type, "name it"),
+            (one.queue in ("", *labels), f"{at}.queue", f"a level's label ({', '.join(labels)})", one.queue, ""),
+        ]
+        broken = _broken_ticks(one)
+        when = one.cron or one.every_s
+        rules.append((not broken, at, broken, when, "docs/later.md has examples"))
+    return rules
+
+
+def _broken_ticks(one: ScheduleConfig) -> str:
+    from aworker.ticks import Ticks  # only for those who have schedules
+
+    try:
+        Ticks(one.cron, one.every_s, one.timezone, one.start, one.end)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _routing_rules(config: Config, labels: list[str]) -> list[tuple[bool, str, str, Any, str]]:

@@ -31,6 +31,7 @@ class Keys:
         "minutes",
         "paused",
         "prefix",
+        "schedules",
         "workers",
     )
 
@@ -50,9 +51,11 @@ class Keys:
         self.control = f"{prefix}control"
         """channel: what operators tell running workers."""
         self.paused = f"{prefix}paused"
-        """hash: ``queue <list>`` or ``type <task_type>`` to the epoch second since when it is paused."""
+        """hash: ``queue <list>``, ``type <task_type>``, ``schedule <name>`` to the second when it was paused."""
         self.delayed = f"{prefix}delayed"
         """zset: lease id, queue and payload, to due time in ms."""
+        self.schedules = f"{prefix}schedules"
+        """hash: a schedule's name to its last tick that was enqueued, in epoch ms."""
         self.dead = f"{prefix}dead"
         """stream: dead letters, raw bytes in field ``payload``."""
         self.dead_bytes = f"{prefix}dead_bytes"
@@ -69,6 +72,10 @@ class Keys:
     def ended_session(self, mark: str) -> str:
         """string: somebody logged out of the page; expires when the session would have."""
         return f"{self.prefix}ended_session:{mark}"
+
+    def unique(self, key: str) -> str:
+        """string: the task that has a unique key, and where it was put; expires with the key."""
+        return f"{self.prefix}unique:{key}"
 
     def leases(self, worker_id: str) -> str:
         """hash: lease id to header and payload, one entry for each running task."""

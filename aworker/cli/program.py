@@ -17,6 +17,7 @@ from aworker.cli.domain.bars import program as bars
 from aworker.cli.domain.strategy import program as strategy
 from aworker.cli.moving import demote, pause, promote, resume, why
 from aworker.cli.queues import clear, peek, stats
+from aworker.cli.schedule import program as schedule
 from aworker.cli.serving.run import run
 from aworker.cli.serving.web import web
 from aworker.cli.tasks import cancel, enqueue, result
@@ -52,6 +53,7 @@ program.command()(peek)
 program.command()(clear)
 program.command()(pause)
 program.command()(resume)
+program.add_typer(schedule, name="schedule")
 program.add_typer(dead, name="dead")
 program.add_typer(strategy, name="strategy")
 program.add_typer(bars, name="bars")

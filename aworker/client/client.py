@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
@@ -16,21 +15,20 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from aworker.client.composing import compose
 from aworker.client.later import Due, Instant, due_of
-from aworker.client.routing import Router, check_priority, level_named
-from aworker.clock import rfc3339
+from aworker.client.pushing import UNTIL_S, Conflict, Push, Unique, Until, checked_unique, push
+from aworker.client.routing import Router, level_named
+from aworker.clock import now_s
 from aworker.config import Config, QueueConfig, RedisConfig
 from aworker.errors import ConfigError, PayloadInvalid, QueueUnavailable
 from aworker.keys import CHANNEL, RESULT_PREFIX, Keys
 from aworker.queues.connection import connect
 from aworker.queues.hand.cancel import Found, cancel_task
-from aworker.queues.hand.find import run_script
 from aworker.queues.hand.move import Moved, move_task
-from aworker.queues.scripts import ENQUEUE
 
 FINAL = frozenset({"completed", "error", "failed"})
 RECORD_INTERVAL_S = 1.0
-DELAYED_AT_ONCE = 500
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +42,11 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     """A level's label or its list."""
     delay_s: float | None = None
     at: Instant | None = None
+    unique_key: str | None = None
+    unique_for_s: float | None = None
+    unique_until: Until | None = None
+    on_conflict: Conflict = "keep"
+    debounce_s: float | None = None
 
 
 class Client:
@@ -83,11 +86,22 @@ class Client:
         queue: str | None = None,
         delay_s: float | None = None,
         at: Instant | None = None,
+        unique_key: str | None = None,
+        unique_for_s: float | None = None,
+        unique_until: Until | None = None,
+        on_conflict: Conflict = "keep",
+        debounce_s: float | None = None,
     ) -> str:
         """Push one task and return its task_id.
 
         With ``delay_s`` (seconds) or ``at`` (a datetime with a time zone, epoch seconds, RFC 3339 with ``Z`` or an
         offset) it waits among the delayed tasks until then; ``created_at`` is then the instant at which it is due.
+
+        With ``unique_key`` there is at most one task of that key ``unique_until`` it has ``"started"`` or ``"ended"``
+        (the default), or for ``unique_for_s`` (``"time"``, the default where that is given). While there is one, its
+        task_id is returned (``on_conflict="keep"``), or one that waits is replaced by this one (``"replace"``) and
+        settled as an error. ``debounce_s`` delays the task and lets each further one of its key begin the wait anew, so
+        that the last one wins.
 
         ``queue`` is a level's label or its list; without it the rules of ``[[routing]]`` decide: as shipped,
         ``create_strategy`` and ``priority="high"`` go to the priority list, the rest to the normal one. Raises
@@ -95,7 +109,18 @@ class Client:
         queue.
         """
         new = NewTask(
-            task_type=task_type, args=args, task_id=task_id, priority=priority, queue=queue, delay_s=delay_s, at=at
+            task_type=task_type,
+            args=args,
+            task_id=task_id,
+            priority=priority,
+            queue=queue,
+            delay_s=delay_s,
+            at=at,
+            unique_key=unique_key,
+            unique_for_s=unique_for_s,
+            unique_until=unique_until,
+            on_conflict=on_conflict,
+            debounce_s=debounce_s,
         )
         return (await self.enqueue_many([new]))[0]
 
@@ -112,30 +137,41 @@ class Client:
         refused; raises what `enqueue` does.
         """
         lists: dict[str, list[bytes]] = {}
-        delayed: list[tuple[Due, str, bytes]] = []
+        pushes: list[Push] = []
+        places: list[int] = []
         task_ids: list[str] = []
         for one in tasks:
             new = one if isinstance(one, NewTask) else _new_task(one)
-            due = due_of(new.delay_s, new.at)
-            task_id, marked, payload = self._composed(
-                new.task_type, new.args, new.task_id, priority if new.priority is None else new.priority, due
+            due = _due(new)
+            unique = _unique(new, due)
+            task_id, marked, payload = compose(
+                self.config,
+                new.task_type,
+                new.args,
+                task_id=new.task_id,
+                priority=priority if new.priority is None else new.priority,
+                created_at_s=None if due is None else due.at_s,
             )
             wanted = queue if new.queue is None else new.queue
             if wanted is not None:
                 name = level_named(self.config, wanted).name
             else:
                 name = await self._routed(new.task_type, new.args, marked)
-            if due is None:
+            if due is None and unique is None:
                 lists.setdefault(name, []).append(payload)
             else:
-                delayed.append((due, name, payload))
+                checked = None if unique is None else checked_unique(unique, task_id)
+                places.append(len(task_ids))
+                pushes.append(Push(task_id, name, payload, due, checked))
             task_ids.append(task_id)
-        if delayed and self.config.worker.delivery != "leased":
+        if self.config.worker.delivery != "leased" and any(one.due for one in pushes):
             raise ConfigError("worker.delivery must be leased for tasks to be delayed, was at-most-once; change it")
         if lists:
             await self._pushed(lists)
-        for start in range(0, len(delayed), DELAYED_AT_ONCE):
-            await self._delayed(delayed[start : start + DELAYED_AT_ONCE])
+        if pushes:
+            pushed = await _answered(push(self._redis, self.config, pushes))
+            for place, one_pushed in zip(places, pushed, strict=True):
+                task_ids[place] = one_pushed.task_id
         return task_ids
 
     async def workers_listening(self) -> int:
@@ -192,37 +228,6 @@ class Client:
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
-    def _composed(
-        self,
-        task_type: str,
-        args: Mapping[str, Any] | None,
-        task_id: str | None,
-        priority: str | None,
-        due: Due | None,
-    ) -> tuple[str, str, bytes]:
-        task_id = task_id if task_id is not None else f"{task_type}_{uuid.uuid4().hex}"
-        for name, value in (("task_type", task_type), ("task_id", task_id)):
-            if not isinstance(value, str) or not value:
-                raise PayloadInvalid(f"{name} must be a non-empty string, was {value!r}; name it")
-        if priority is None:
-            priority = "high" if task_type == "create_strategy" else "normal"
-        check_priority(self.config, priority)
-        task = {
-            "task_id": task_id,
-            "task_type": task_type,
-            "args": dict(args or {}),
-            "created_at": rfc3339(None if due is None else due.at_s),
-            "priority": priority,
-        }
-        try:
-            payload = msgspec.json.encode(task)
-        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-            raise PayloadInvalid(f"args must be encodable as JSON, were not: {error}; pass JSON values") from None
-        most = self.config.worker.max_payload_bytes
-        if len(payload) > most:
-            raise PayloadInvalid(f"the task must be <= {most} bytes, was {len(payload)}; send less")
-        return task_id, priority, payload
-
     async def _routed(self, task_type: str, args: Mapping[str, Any] | None, priority: str) -> str:
         level: QueueConfig = await _answered(self._router.route(task_type, args or {}, priority))
         return level.name
@@ -233,18 +238,40 @@ class Client:
             pipeline.rpush(name, *payloads)
         await _answered(pipeline.execute())
 
-    async def _delayed(self, tasks: Sequence[tuple[Due, str, bytes]]) -> None:
-        keys = Keys(self.config.redis.key_prefix)
-        items = [value for due, queue, payload in tasks for value in (due.how, due.ms, queue, payload)]
-        arguments = ["", keys.control, *items]
-        await _answered(run_script(self._redis, ENQUEUE, [keys.delayed, keys.lease_id], arguments))
-
     async def _record(self, task_id: str) -> dict[str, Any] | None:
         text = await _answered(self._redis.get(RESULT_PREFIX + task_id))
         if text is None:
             return None
         record: dict[str, Any] = msgspec.json.decode(text)
         return record
+
+
+def _due(new: NewTask) -> Due | None:
+    if new.debounce_s is None:
+        return due_of(new.delay_s, new.at)
+    if new.delay_s is not None or new.at is not None:
+        raise PayloadInvalid("debounce_s must stand alone, was given with delay_s or at; leave those out")
+    return due_of(new.debounce_s, None)
+
+
+def _unique(new: NewTask, due: Due | None) -> Unique | None:
+    if new.unique_key is None:
+        if new.debounce_s is not None or new.unique_for_s is not None or new.unique_until is not None:
+            raise PayloadInvalid("unique_key must be given with debounce_s, unique_for_s or unique_until, was None")
+        return None
+    for name, value, known in (
+        ("unique_until", new.unique_until, (None, "started", "ended", "time")),
+        ("on_conflict", new.on_conflict, ("keep", "replace", "stop")),
+    ):
+        if value not in known:
+            raise PayloadInvalid(f"{name} must be one of {', '.join(map(str, known))}, was {value!r}; correct it")
+    net_s = UNTIL_S + (0.0 if due is None else max(0.0, due.at_s - now_s()))
+    if new.debounce_s is not None:
+        return Unique(new.unique_key, "started", net_s, "replace")
+    until = new.unique_until or ("ended" if new.unique_for_s is None else "time")
+    if until == "time" and new.unique_for_s is None:
+        raise PayloadInvalid('unique_for_s must be given with unique_until="time", was None; say how long')
+    return Unique(new.unique_key, until, net_s if new.unique_for_s is None else new.unique_for_s, new.on_conflict)
 
 
 def _new_task(pair: Any) -> NewTask:

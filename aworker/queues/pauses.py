@@ -13,6 +13,7 @@ from aworker.keys import Keys
 
 QUEUE = "queue "
 TASK_TYPE = "type "
+SCHEDULE = "schedule "
 
 
 class Pauses(msgspec.Struct, frozen=True):
@@ -21,11 +22,12 @@ class Pauses(msgspec.Struct, frozen=True):
     queues: dict[str, float] = {}
     """By the list's name."""
     task_types: dict[str, float] = {}
+    schedules: dict[str, float] = {}
 
 
 def read_pauses(fields: Iterable[tuple[Any, Any]]) -> Pauses:
     """Return what the hash says, field by field; what it says in other words is left out."""
-    pauses = Pauses({}, {})
+    pauses = Pauses({}, {}, {})
     for field, since in fields:
         name = field.decode("utf-8", "replace")
         try:
@@ -36,6 +38,8 @@ def read_pauses(fields: Iterable[tuple[Any, Any]]) -> Pauses:
             pauses.queues[name.removeprefix(QUEUE)] = since_s
         elif name.startswith(TASK_TYPE):
             pauses.task_types[name.removeprefix(TASK_TYPE)] = since_s
+        elif name.startswith(SCHEDULE):
+            pauses.schedules[name.removeprefix(SCHEDULE)] = since_s
     return pauses
 
 

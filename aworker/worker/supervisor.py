@@ -24,7 +24,7 @@ import anyio.lowlevel
 from loguru import logger
 
 from aworker.clock import now_s
-from aworker.config import Config, LiveConfig, configuration_hash
+from aworker.config import Config, LiveConfig, ScheduleConfig, configuration_hash
 from aworker.errors import ConfigError
 from aworker.execution.executor import Executor, Run
 from aworker.execution.pool.parent import LogRecord, Pool, PoolSettings, open_pool
@@ -44,6 +44,7 @@ from aworker.worker.periodic import every
 from aworker.worker.presence import describe
 from aworker.worker.reaper import Reaper
 from aworker.worker.reload import LOOK_INTERVAL_S, Reload
+from aworker.worker.scheduler import Scheduler
 from aworker.worker.slot import CANCELLED, Slot
 from aworker.worker.state import WorkerState
 
@@ -77,6 +78,7 @@ class Supervisor:
         expects_more: Callable[[], bool] = lambda: False,
         config_path: Path | None = None,
         load: Callable[[], Config] | None = None,
+        schedules: tuple[ScheduleConfig, ...] = (),
     ) -> None:
         self._live = live
         self._registry = registry
@@ -85,6 +87,7 @@ class Supervisor:
         self._burst = burst
         self._on_ready = on_ready
         self._expects_more = expects_more
+        self._schedules = schedules
         self._reload = Reload(live, config_path, load or (lambda: live.value), self._apply)
         self.worker_id = new_worker_id()
         self._runs: dict[int, Run] = {}
@@ -214,6 +217,8 @@ class Supervisor:
                 side.start_soon(every, lambda: LOOK_INTERVAL_S, self._reload.look)
                 if self._burst:
                     side.start_soon(self._drain_when_idle, queue)
+                elif queue.leases is not None:
+                    side.start_soon(Scheduler(self._live, self._schedules, queue.health).run)
                 with anyio.move_on_after(LOOK_TIMEOUT_S):
                     await control.look(queue.ask, hold_back)
                 async with anyio.create_task_group() as slots:

@@ -111,6 +111,10 @@ def _commands(here: Here, done: Done, strategy: str, at: tuple[str, str]) -> Non
     ):
         done(*command)
     assert here("cancel", "nobody", *at).returncode == 3
+    schedules = Path("schedules.toml")
+    schedules.write_text('[[schedule]]\nname = "often"\nevery_s = 1\ntask_type = "echo"\n', encoding="utf-8")
+    for words in ("list", "pause often", "resume often", "run often"):
+        done("schedule", *words.split(), "--config", schedules)
     done("resume", "normal")
     done("resume", "echo")
     done("enqueue", "echo", "--task-id", "again")

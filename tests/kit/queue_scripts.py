@@ -69,6 +69,25 @@ class Reclaimed(NamedTuple):
     payload: bytes
 
 
+class New(NamedTuple):
+    """One task of an enqueue, as the script reads it."""
+
+    how: str
+    ms: int
+    queue: str
+    payload: bytes
+    task_id: str = ""
+    key: str = ""
+    until: str = "ended"
+    key_ms: int = 604_800_000
+    conflict: str = "keep"
+    schedule: str = ""
+    tick_ms: int = 0
+
+
+REPLACED = b'{"task_id":"$TASK$","status":"error"}'
+
+
 class Item(NamedTuple):
     """One item of a settle."""
 
@@ -203,11 +222,22 @@ class QueueScripts:
         reply = self._run(scripts.RENEW, names, [worker, TTL_MS, now_ms, HEARTBEAT_CHANNEL, 30, heartbeat])
         return [float(value) for value in reply]
 
-    def enqueue(self, *tasks: tuple[str, int, str, bytes], now_ms: int = NOW_MS) -> list[int]:
-        """Delay new tasks, each ('in' or 'at', ms, list, payload); return when each is due."""
-        arguments = [value for task in tasks for value in task]
-        names = [self.keys.delayed, self.keys.lease_id]
-        return [int(due) for due in self._run(scripts.ENQUEUE, names, [now_ms, self.keys.control, *arguments])]
+    def enqueue(self, *tasks: New, now_ms: int = NOW_MS) -> list[tuple[str, str]]:
+        """Enqueue by the script; return for each what became of it and the task_id in effect."""
+        keys = self.keys
+        names = [
+            keys.delayed,
+            keys.lease_id,
+            keys.schedules,
+            keys.claimed,
+            keys.deliveries,
+            keys.cancelled,
+            keys.paused,
+        ]
+        head = [now_ms, keys.control, keys.unique(""), RESULT_PREFIX, ASSIGNMENT_PREFIX, 86_400, CHANNEL]
+        arguments = [*head, REPLACED, b"", b"", *(value for task in tasks for value in task)]
+        reply = self._run(scripts.ENQUEUE, names, arguments)
+        return [(status.decode(), task_id.decode()) for status, task_id in zip(reply[::2], reply[1::2], strict=True)]
 
     def due(self, *, now_ms: int = NOW_MS, most: int = 1000, levels: Sequence[Level] = ()) -> int:
         """Return how many delayed tasks went onto their lists."""

@@ -23,7 +23,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.kit.queue_scripts import NORMAL, NOW_MS, PRIORITY, TTL_MS, Item, Level, QueueScripts, task
+from tests.kit.queue_scripts import (
+    NORMAL,
+    NOW_MS,
+    PRIORITY,
+    REPLACED,
+    TTL_MS,
+    Item,
+    Level,
+    New,
+    QueueScripts,
+    task,
+)
 
 LEVELS = (Level(PRIORITY, take_from="right"), Level(NORMAL, take_from="left"))
 SIDES = {PRIORITY: "right", NORMAL: "left"}
@@ -41,6 +52,23 @@ KINDS: dict[bytes, tuple[str, bool]] = {
 ENDS = ["end", "dead", "back", "back counted", "delay"]
 MOSTLY = st.sampled_from([True, True, True, False])
 WORKERS = st.sampled_from(["one", "two", "three"])
+
+
+SCHEDULES = st.sampled_from(["hourly", "daily"])
+NEW = st.builds(
+    New,
+    how=st.sampled_from(["now", "in", "at"]),
+    ms=st.sampled_from([0, 1, 1_000, 3_600_000]),
+    queue=st.sampled_from([PRIORITY, NORMAL]),
+    payload=st.sampled_from(sorted(KINDS)),
+    task_id=st.just(""),
+    key_ms=st.just(604_800_000),
+    key=st.sampled_from(["", "k", "k", "l"]),
+    until=st.sampled_from(["ended", "ended", "started", "time"]),
+    conflict=st.sampled_from(["keep", "replace", "stop"]),
+    schedule=st.just("") | SCHEDULES,
+    tick_ms=st.sampled_from([-1_000, 0, 1, 1_000]),
+)
 
 
 class Held:
@@ -73,6 +101,11 @@ class Model:
         self.pushed: Counter[bytes] = Counter()
         self.gone: Counter[bytes] = Counter()
         self.last_id = 0
+        self.keys: dict[str, tuple[str, str, tuple[str, str, bytes]]] = {}
+        """Unique key to until, task_id, and its task as in ``delayed``; ``-`` for its id where it was pushed."""
+        self.ticks: dict[str, int] = {}
+        self.paused: set[str] = set()
+        self.cancelled: set[str] = set()
 
     def put(self, queue: str, payload: bytes, *, next_one: bool) -> None:
         if (SIDES[queue] == "right") == next_one:
@@ -201,10 +234,55 @@ class Model:
             self.put(entry[1], entry[2], next_one=not entry[0].startswith("0"))
         return len(ready)
 
-    def enqueue_later(self, queue: str, payload: bytes, due_ms: int, now_ms: int) -> None:
-        self.last_id = max(self.last_id, now_ms * 1000) + 1
-        self.delayed[f"0{self.last_id}", queue, payload] = due_ms
-        self.pushed[payload] += 1
+    def enqueue(self, new: New, now_ms: int) -> tuple[str, str]:
+        if new.schedule:
+            if new.tick_ms <= self.ticks.get(new.schedule, 0):
+                return "ticked", new.task_id
+            self.ticks[new.schedule] = new.tick_ms
+            if new.schedule in self.paused:
+                return "paused", new.task_id
+        if new.key in self.keys:
+            until, task_id, entry = self.keys[new.key]
+            place = self._place_of(until, task_id, entry)
+            if place or until == "time":
+                if new.conflict == "keep":
+                    return "kept", task_id
+                if place in ("delayed", "list"):
+                    self._replace(place, task_id, entry)
+                elif place and new.conflict == "stop":
+                    self.cancelled.add(task_id)
+        mark = "-"
+        if new.how == "now":
+            self.lists[new.queue].append(new.payload)
+        else:
+            self.last_id = max(self.last_id, now_ms * 1000) + 1
+            mark = f"0{self.last_id}"
+            self.delayed[mark, new.queue, new.payload] = new.ms + (now_ms if new.how == "in" else 0)
+        self.pushed[new.payload] += 1
+        if new.key:
+            self.keys[new.key] = (new.until, new.task_id, (mark, new.queue, new.payload))
+        return "new", new.task_id
+
+    def _place_of(self, until: str, task_id: str, entry: tuple[str, str, bytes]) -> str:
+        _, queue, payload = entry
+        if entry in self.delayed:
+            return "delayed"
+        if payload in self.lists[queue]:
+            return "list"
+        runs = task_id in self.claimed or task_id in self.assignments or self.deliveries[payload]
+        return "running" if runs and until != "started" else ""
+
+    def _replace(self, place: str, task_id: str, entry: tuple[str, str, bytes]) -> None:
+        _, queue, payload = entry
+        if place == "delayed":
+            del self.delayed[entry]
+        else:
+            waiting = list(self.lists[queue])
+            del waiting[len(waiting) - 1 - waiting[::-1].index(payload)]
+            self.lists[queue] = deque(waiting)
+        del self.deliveries[payload]
+        self.gone[payload] += 1
+        self.records[task_id] = REPLACED.replace(b"$TASK$", task_id.encode())
 
     def _told(self, lease_id: int, held: Held) -> tuple[Any, ...]:
         level = 0 if held.queue == PRIORITY else 1
@@ -259,27 +337,31 @@ class Queues(RuleBasedStateMachine):
             self.model.lists[queue].appendleft(payload)
         self.model.pushed[payload] += 1
 
-    @rule(
-        tasks=st.lists(
-            st.tuples(
-                st.sampled_from(["in", "at"]),
-                st.sampled_from([0, 1, 1_000, 3_600_000]),
-                st.sampled_from([PRIORITY, NORMAL]),
-                st.sampled_from(sorted(KINDS)),
-            ),
-            min_size=1,
-            max_size=3,
-        )
-    )
-    def enqueue_later(self, tasks: list[tuple[str, int, str, bytes]]) -> None:
+    @rule(tasks=st.lists(NEW, min_size=1, max_size=3), is_sent_again=st.booleans())
+    def enqueue(self, tasks: list[New], is_sent_again: bool) -> None:
         given = [
-            (how, ms if how == "in" else self.now_ms - 1 + ms, queue, payload) for how, ms, queue, payload in tasks
+            task._replace(
+                task_id=KINDS[task.payload][0],
+                key=task.key if KINDS[task.payload][0] else "",
+                ms=task.ms + (self.now_ms - 1 if task.how == "at" else 0),
+                tick_ms=self.now_ms + task.tick_ms,
+            )
+            for task in tasks
         ]
-        due = [ms + (self.now_ms if how == "in" else 0) for how, ms, _, _ in given]
-        for (_, _, queue, payload), due_ms in zip(given, due, strict=True):
-            self.model.enqueue_later(queue, payload, due_ms, self.now_ms)
+        for _ in range(1 + is_sent_again):
+            expected = [self.model.enqueue(task, self.now_ms) for task in given]
 
-        assert self.real.enqueue(*given, now_ms=self.now_ms) == due
+            assert self.real.enqueue(*given, now_ms=self.now_ms) == expected
+
+    @rule(name=SCHEDULES)
+    def pause_or_resume_a_schedule(self, name: str) -> None:
+        field = f"schedule {name}"
+        if name in self.model.paused:
+            self.model.paused.remove(name)
+            self.real.client.hdel(self.real.keys.paused, field)
+        else:
+            self.model.paused.add(name)
+            self.real.client.hset(self.real.keys.paused, field, 1)
 
     # Workers.
 
@@ -450,7 +532,9 @@ class Queues(RuleBasedStateMachine):
         pipeline.zrange(keys.workers, 0, -1, withscores=True)
         pipeline.zrange(keys.delayed, 0, -1, withscores=True)
         pipeline.xrange(keys.dead)
-        priority, normal, deliveries, claimed, workers, delayed, dead = pipeline.execute()
+        pipeline.hgetall(keys.schedules)
+        pipeline.zrange(keys.cancelled, 0, -1)
+        priority, normal, deliveries, claimed, workers, delayed, dead, ticks, cancelled = pipeline.execute()
 
         assert priority == list(model.lists[PRIORITY])
         assert normal == list(model.lists[NORMAL])
@@ -463,6 +547,8 @@ class Queues(RuleBasedStateMachine):
             f'{id_} "{queue}"\n'.encode() + payload: at for (id_, queue, payload), at in model.delayed.items()
         }
         assert [(fields[b"queue"].decode(), fields[b"payload"]) for _, fields in dead] == model.dead
+        assert {name.decode(): int(at) for name, at in ticks.items()} == model.ticks
+        assert {task_id.decode() for task_id in cancelled} == model.cancelled
 
     @invariant()
     def leases_and_records_are_what_the_model_says(self) -> None:

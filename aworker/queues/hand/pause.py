@@ -1,4 +1,4 @@
-"""Pausing a level or a task type for all workers: kept in Redis until somebody resumes it.
+"""Pausing a level, a task type or a schedule for all workers: kept in Redis until somebody resumes it.
 
 What is paused keeps its place and starts nowhere; what runs goes on.
 """
@@ -12,7 +12,7 @@ import redis.asyncio
 
 from aworker.config import Config
 from aworker.keys import Keys
-from aworker.queues.pauses import QUEUE, TASK_TYPE
+from aworker.queues.pauses import QUEUE, SCHEDULE, TASK_TYPE
 
 
 class PausesChanged(msgspec.Struct):
@@ -22,24 +22,37 @@ class PausesChanged(msgspec.Struct):
 
 
 async def pause(
-    client: redis.asyncio.Redis, config: Config, *, queue: str | None = None, task_type: str | None = None
+    client: redis.asyncio.Redis,
+    config: Config,
+    *,
+    queue: str | None = None,
+    task_type: str | None = None,
+    schedule: str | None = None,
 ) -> bool:
-    """Pause a level (by its list's name) or a task type; whether it was not paused before."""
-    return await _change(client, config, queue, task_type, time.time())
+    """Pause a level (by its list's name), a task type or a schedule; whether it was not paused before."""
+    return await _change(client, config, _field(queue, task_type, schedule), time.time())
 
 
 async def resume(
-    client: redis.asyncio.Redis, config: Config, *, queue: str | None = None, task_type: str | None = None
+    client: redis.asyncio.Redis,
+    config: Config,
+    *,
+    queue: str | None = None,
+    task_type: str | None = None,
+    schedule: str | None = None,
 ) -> bool:
-    """Let a paused level or task type go on; whether it was paused."""
-    return await _change(client, config, queue, task_type, None)
+    """Let a paused level, task type or schedule go on; whether it was paused."""
+    return await _change(client, config, _field(queue, task_type, schedule), None)
 
 
-async def _change(
-    client: redis.asyncio.Redis, config: Config, queue: str | None, task_type: str | None, since_s: float | None
-) -> bool:
+def _field(queue: str | None, task_type: str | None, schedule: str | None) -> str:
+    if schedule is not None:
+        return f"{SCHEDULE}{schedule}"
+    return f"{QUEUE}{queue}" if queue is not None else f"{TASK_TYPE}{task_type}"
+
+
+async def _change(client: redis.asyncio.Redis, config: Config, field: str, since_s: float | None) -> bool:
     keys = Keys(config.redis.key_prefix)
-    field = f"{QUEUE}{queue}" if queue is not None else f"{TASK_TYPE}{task_type}"
     async with client.pipeline(transaction=True) as pipeline:
         if since_s is None:
             pipeline.hdel(keys.paused, field)

@@ -125,5 +125,6 @@ class Control:
         self.pauses = pauses
         words = [f"{self._live.value.label_of(name)} queue" for name in sorted(pauses.queues)]
         words += [f"{task_type} tasks" for task_type in sorted(pauses.task_types)]
+        words += [f"schedule {name}" for name in sorted(pauses.schedules)]
         logger.info(f"Paused: {', '.join(words)}" if words else "Nothing is paused any more")
         on_pauses(pauses)

@@ -14,11 +14,10 @@ from redis.exceptions import ResponseError
 from aworker import NewTask
 from aworker.client.client import Client
 from aworker.clock import parse_rfc3339
-from aworker.config import TaskConfig, WorkerConfig
+from aworker.config import WorkerConfig
 from aworker.errors import ConfigError, PayloadInvalid
 from aworker.execution.context import Context
-from aworker.queues.lane.leased import DUE_BATCH
-from tests.kit.queue_scripts import NORMAL, NOW_MS, PRIORITY, Level, QueueScripts, task
+from tests.kit.queue_scripts import NORMAL, NOW_MS, PRIORITY, Level, New, QueueScripts, task
 from tests.kit.workers import config_of, eventually, running_worker
 
 IN_2030 = datetime(2030, 6, 1, 9, 30, tzinfo=ZoneInfo("Europe/Berlin"))
@@ -137,7 +136,7 @@ async def test_plain_delivery_has_nobody_who_puts_a_delayed_task_back(redis_url:
 
 
 def enqueue(queue: QueueScripts, *names: str, name: str = NORMAL) -> None:
-    queue.enqueue(*(("at", NOW_MS + at, name, task(task_id)) for at, task_id in enumerate(names)))
+    queue.enqueue(*(New("at", NOW_MS + at, name, task(task_id)) for at, task_id in enumerate(names)))
 
 
 @pytest.mark.parametrize("take_from", ["left", "right"])
@@ -154,7 +153,7 @@ def test_due_tasks_stand_behind_all_that_waits_in_the_order_of_their_times(queue
 
 def test_due_tasks_on_an_empty_list_keep_their_order_with_what_is_pushed_after(queue: QueueScripts) -> None:
     for second, name in enumerate("abc"):
-        queue.enqueue(("at", NOW_MS + second * 1000, NORMAL, task(name, f"2026-09-21T14:13:2{second}Z")))
+        queue.enqueue(New("at", NOW_MS + second * 1000, NORMAL, task(name, f"2026-09-21T14:13:2{second}Z")))
     queue.due(now_ms=NOW_MS + 2_500)
     queue.client.rpush(NORMAL, task("x", "2026-09-21T14:13:23Z"))
 
@@ -164,8 +163,8 @@ def test_due_tasks_on_an_empty_list_keep_their_order_with_what_is_pushed_after(q
 
 
 def test_a_task_whose_list_is_none_is_looked_at_again_a_second_later(queue: QueueScripts) -> None:
-    queue.client.set(NORMAL, "no list")
     enqueue(queue, "a")
+    queue.client.set(NORMAL, "no list")
 
     assert queue.due_and_next() == (0, 1_000)
 
@@ -216,18 +215,6 @@ async def test_delayed_tasks_all_start_and_none_before_its_time(redis_url: str) 
     assert min(late_s) >= 0
 
 
-async def test_an_expiry_counts_from_when_the_task_is_due(redis_url: str) -> None:
-    async def quick(args: dict[str, Any], context: Context) -> dict[str, Any]:
-        return {}
-
-    config = config_of(redis_url, tasks={"quick": TaskConfig(expires_s=0.4)})
-    async with Client(config=config) as client, running_worker(config, {"quick": quick}):
-        record = await client.result(await client.enqueue("quick", delay_s=0.8), wait_s=15)
-
-    assert record is not None
-    assert record["status"] == "completed"
-
-
 async def test_a_delayed_task_is_cancelled_and_never_starts(queue: QueueScripts, redis_url: str) -> None:
     async with Client(redis_url) as client:
         task_id = await client.enqueue("alert", delay_s=600)
@@ -256,7 +243,8 @@ async def test_a_delayed_task_that_is_promoted_is_taken_next_and_turns_nothing_a
     assert [json.loads(payload)["task_id"] for payload in taken] == ["soon", "x", "y"]
 
 
-async def test_more_than_a_batch_that_is_due_at_once_all_runs(redis_url: str) -> None:
+async def test_more_than_a_batch_that_is_due_at_once_all_runs(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aworker.queues.lane.leased.DUE_BATCH", 5)
     ran: list[str] = []
 
     async def due(args: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -266,7 +254,7 @@ async def test_more_than_a_batch_that_is_due_at_once_all_runs(redis_url: str) ->
     config = config_of(redis_url, worker=WorkerConfig(slots=8, reserved={}))
     async with Client(config=config) as client, running_worker(config, {"due": due}):
         at_s = time.time() + 0.3
-        task_ids = await client.enqueue_many([NewTask(task_type="due", at=at_s) for _ in range(2 * DUE_BATCH + 1)])
+        task_ids = await client.enqueue_many([NewTask(task_type="due", at=at_s) for _ in range(11)])
 
         async def all_ran() -> bool:
             return len(ran) == len(task_ids)

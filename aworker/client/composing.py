@@ -1,0 +1,48 @@
+"""A task's bytes, as a producer of aworker's own writes them: always all five fields."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from aworker.client.routing import check_priority
+from aworker.clock import rfc3339
+from aworker.config import Config
+from aworker.errors import PayloadInvalid
+
+
+def compose(
+    config: Config,
+    task_type: str,
+    args: Mapping[str, Any] | None,
+    *,
+    task_id: str | None = None,
+    priority: str | None = None,
+    created_at_s: float | None = None,
+) -> tuple[str, str, bytes]:
+    """Return a task's id, its priority and its payload. Raises PayloadInvalid for one that no worker would take."""
+    task_id = task_id if task_id is not None else f"{task_type}_{uuid.uuid4().hex}"
+    for name, value in (("task_type", task_type), ("task_id", task_id)):
+        if not isinstance(value, str) or not value:
+            raise PayloadInvalid(f"{name} must be a non-empty string, was {value!r}; name it")
+    if priority is None:
+        priority = "high" if task_type == "create_strategy" else "normal"
+    check_priority(config, priority)
+    task = {
+        "task_id": task_id,
+        "task_type": task_type,
+        "args": dict(args or {}),
+        "created_at": rfc3339(created_at_s),
+        "priority": priority,
+    }
+    try:
+        payload = msgspec.json.encode(task)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise PayloadInvalid(f"args must be encodable as JSON, were not: {error}; pass JSON values") from None
+    most = config.worker.max_payload_bytes
+    if len(payload) > most:
+        raise PayloadInvalid(f"the task must be <= {most} bytes, was {len(payload)}; send less")
+    return task_id, priority, payload

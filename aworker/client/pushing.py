@@ -1,0 +1,147 @@
+"""Tasks that are more than a plain push: for later, once for a key, for a tick of a schedule. One script does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from aworker.client.later import Due
+from aworker.config import Config
+from aworker.errors import PayloadInvalid, QueueUnavailable
+from aworker.keys import ASSIGNMENT_PREFIX, CHANNEL, RESULT_PREFIX, Keys
+from aworker.queues import records
+from aworker.queues.hand.find import run_script
+from aworker.queues.scripts import ENQUEUE
+
+AT_ONCE = 500
+REPLACED_TYPE = "TaskReplaced"
+REPLACED_TEXT = "replaced by a newer task of the same unique_key"
+KEY_LONGEST = 512
+TASK_ID_LONGEST = 200
+FOR_LONGEST_S = 315_360_000.0
+UNTIL_S = 604_800.0
+"""How long a key stands at most that is held until its task has started or ended: a net, a week wide."""
+
+Until = Literal["started", "ended", "time"]
+Conflict = Literal["keep", "replace", "stop"]
+Status = Literal["new", "kept", "ticked", "paused"]
+
+
+class Unique(msgspec.Struct, frozen=True):
+    """A key that at most one task has."""
+
+    key: str
+    until: Until = "ended"
+    for_s: float = UNTIL_S
+    on_conflict: Conflict = "keep"
+    """``keep``: the task that is there; ``replace``: a waiting one by the new one; ``stop``: a running one too."""
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """One instant of a schedule."""
+
+    schedule: str
+    at_ms: int
+
+
+class Push(msgspec.Struct, frozen=True):
+    """One task to be put onto its list, now or later."""
+
+    task_id: str
+    queue: str
+    payload: bytes
+    due: Due | None = None
+    unique: Unique | None = None
+    tick: Tick | None = None
+
+
+class Pushed(msgspec.Struct, frozen=True):
+    """What became of it."""
+
+    status: Status
+    task_id: str
+    """Of the new task, or of the one that its key has."""
+
+
+async def push(client: Any, config: Config, pushes: Sequence[Push]) -> list[Pushed]:
+    """Enqueue tasks, each in one step. Raises RedisError, OSError, and QueueUnavailable for a list that is none."""
+    pushed: list[Pushed] = []
+    for start in range(0, len(pushes), AT_ONCE):
+        some = pushes[start : start + AT_ONCE]
+        keys = Keys(config.redis.key_prefix)
+        names = [
+            keys.delayed,
+            keys.lease_id,
+            keys.schedules,
+            keys.claimed,
+            keys.deliveries,
+            keys.cancelled,
+            keys.paused,
+        ]
+        arguments = [*_head(config, keys), *(value for one in some for value in _item(one))]
+        reply = await run_script(client, ENQUEUE, names, arguments)
+        for one, status, task_id in zip(some, reply[::2], reply[1::2], strict=True):
+            if status == b"wrong":
+                raise QueueUnavailable(f"{one.queue} must be a list, is a key of another type; rename or delete it")
+            pushed.append(Pushed(status.decode(), task_id.decode("utf-8", "replace")))
+    return pushed
+
+
+def checked_unique(unique: Unique, task_id: str) -> Unique:
+    """Return a key that can be had. Raises PayloadInvalid."""
+    key, for_s = unique.key, unique.for_s
+    if not isinstance(key, str) or not key or len(key.encode("utf-8", "replace")) > KEY_LONGEST:
+        raise PayloadInvalid(f"unique_key must be a text of 1 to {KEY_LONGEST} bytes, was {key!r}; shorten it")
+    if isinstance(for_s, bool) or not isinstance(for_s, (int, float)) or not 0.001 <= for_s <= FOR_LONGEST_S:
+        raise PayloadInvalid(f"unique_for_s must be 0.001 to {FOR_LONGEST_S:,.0f} seconds, was {for_s!r}; correct it")
+    if len(task_id.encode("utf-8", "replace")) > TASK_ID_LONGEST or any(c in '"\\' or ord(c) < 32 for c in task_id):
+        raise PayloadInvalid(
+            f"task_id must be at most {TASK_ID_LONGEST} bytes without quote, backslash and control character "
+            f"where there is a unique_key, was {task_id!r}; name it otherwise"
+        )
+    return unique
+
+
+def _head(config: Config, keys: Keys) -> list[Any]:
+    replaced = records.error(
+        "",
+        "$TASK$",
+        text=REPLACED_TEXT,
+        error_type=REPLACED_TYPE,
+        queue_type=config.queues[-1].label,
+        priority="normal",
+        attempts=0,
+        also_failed=config.results.publish_failed,
+    )
+    messages = replaced.messages if config.results.publish else ()
+    return [
+        "",
+        keys.control,
+        keys.unique(""),
+        RESULT_PREFIX,
+        ASSIGNMENT_PREFIX,
+        config.results.ttl_s,
+        CHANNEL,
+        replaced.record,
+        *messages,
+        *[b""] * (2 - len(messages)),
+    ]
+
+
+def _item(one: Push) -> list[Any]:
+    due, unique, tick = one.due, one.unique, one.tick
+    return [
+        "now" if due is None else due.how,
+        0 if due is None else due.ms,
+        one.queue,
+        one.payload,
+        one.task_id,
+        *(("", "", 0, "") if unique is None else (unique.key, unique.until, _ms(unique.for_s), unique.on_conflict)),
+        *(("", 0) if tick is None else (tick.schedule, tick.at_ms)),
+    ]
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
