@@ -24,9 +24,9 @@ WhatArgument = Annotated[
 def promote(
     task_id: str, as_json: JsonOption = False, config: ConfigOption = None, redis_url: RedisUrlOption = None
 ) -> None:
-    """Move a waiting task one level up, to be taken next there; a delayed one to its own level, now.
+    """Move a waiting task one level up, to be taken next there.
 
-    Exit code 1: it cannot be moved, 3: unknown.
+    A delayed one goes onto its own level, now. Exit code 1: it cannot be moved, 3: unknown.
     """
     _move(task_id, "promote", as_json, configured(config, redis_url))
 

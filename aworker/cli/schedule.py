@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 UNKNOWN = 3
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As `schedule list` shows it")]
 
-program = typer.Typer(help="Tasks that are enqueued again and again: list, run, pause, resume.", no_args_is_help=True)
+program = typer.Typer(help="Tasks by cron lines and intervals.", no_args_is_help=True)
 
 
 @program.command("list")

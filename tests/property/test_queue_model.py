@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter, deque
 from typing import Any, ClassVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -641,13 +642,14 @@ class Queues(RuleBasedStateMachine):
         return held.queue if held else NORMAL
 
 
+@pytest.mark.timeout(300)
 def test_the_scripts_do_what_the_model_says_and_lose_nothing(redis_url: str) -> None:
     Queues.url = redis_url
 
     run_state_machine_as_test(
         Queues,
         settings=settings(
-            max_examples=120,
+            max_examples=100,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
