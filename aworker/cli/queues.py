@@ -35,9 +35,9 @@ def peek(
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
 ) -> None:
-    """Show the tasks that wait, the next one first; ``delayed`` shows those that wait for their time.
+    """Show the tasks that wait, the next one first.
 
-    They stay where they are.
+    They stay where they are. ``delayed`` in place of a queue shows those that wait for their time.
     """
     settings = configured(config, redis_url)
     from aworker.client.routing import level_named
