@@ -16,6 +16,7 @@ from aworker.doctor.examination import NAMELESS, Examination, Finding, Unknown
 from aworker.queues.connection import Link
 
 ITEM_TIMEOUT_S = 15.0
+ANSWER_TIMEOUT_S = 10.0
 
 Check = Callable[[Examination], Awaitable[list[Finding]]]
 
@@ -43,12 +44,18 @@ ITEMS: dict[str, Check] = {
 
 
 async def examine(client: Any, config: Config) -> list[Finding]:
-    """Look at every item, one after the other. Raises QueueUnavailable when the server does not answer at all."""
+    """Look at every item, one after the other.
+
+    Raises QueueUnavailable or TimeoutError when the server does not answer.
+    """
     link = Link(config.redis.url, NAMELESS)
     exam = Examination(link, client, config)
     findings: list[Finding] = []
     try:
         for item, check in ITEMS.items():
+            # A server that hangs would be waited for by each item in turn.
+            with anyio.fail_after(ANSWER_TIMEOUT_S):
+                await exam.replies(("PING",))
             findings += [msgspec.structs.replace(one, item=item) for one in await _looked_at(check, exam)]
     finally:
         await link.close()

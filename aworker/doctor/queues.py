@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,11 +15,11 @@ from aworker.overview.snapshot import Level, Snapshot
 from aworker.queues.hand.look import end_commands, look_command, taken_from_left
 
 SAMPLE = 20
-PAIRS_LEAST = 3
+PAIRS_LEAST = 2
 STEADY = 0.8
 NEWER_S = 1.0
 STILL_MINUTES = 5
-GROWING = 10
+GROWING = 3
 DEAD_PAGE, DEAD_MOST = 25, 500
 NEARLY_FULL = 0.9
 HOUR_S = 3_600.0
@@ -82,13 +83,14 @@ async def order(exam: Examination) -> list[Finding]:
 
 async def _of_list(exam: Examination, level: QueueConfig, length: int) -> list[Finding]:
     keys, config = exam.keys, exam.config
+    half = min(SAMPLE, (length + 1) // 2)
     noted, left_end, right_end, left, right = await exam.ask(
         *end_commands(keys, level.name),
-        look_command(level.name, "list", 0, min(SAMPLE, length), 16_384),
-        look_command(level.name, "list", max(0, length - SAMPLE), SAMPLE, 16_384),
+        look_command(level.name, "list", 0, half, 16_384),
+        look_command(level.name, "list", length - half, half, 16_384),
     )
     moved = text_of(noted[1] or b"")
-    at_left, at_right = _instants(left, moved), _instants(right, moved)
+    at_left, at_right = _moments(left, moved), _moments(right, moved)
     producers = f"{exam.redis_cli('CLIENT', 'LIST')} | grep -Ei 'cmd=[lr]push' shows who pushes where"
     if _trend(at_left) < 0 < _trend(at_right):
         what = f"The list {level.name} is newest at both ends: some producers use LPUSH, others RPUSH"
@@ -97,8 +99,9 @@ async def _of_list(exam: Examination, level: QueueConfig, length: int) -> list[F
     if not at_left or not at_right:
         return []
     taken, kept = (at_left[0], at_right[-1]) if from_left else (at_right[-1], at_left[0])
-    if taken > kept + NEWER_S and abs(_trend(at_left) + _trend(at_right)) == 2:
-        younger = f"the next task is {taken - kept:,.0f} s younger than the oldest"
+    younger_s = taken.at_s - kept.at_s
+    if younger_s > NEWER_S and _trend(at_left + at_right) == (-1 if from_left else 1):
+        younger = f"the next task is {younger_s:,.0f} s younger than the oldest"
         what = f"The list {level.name} is taken from at its newer end: {younger}"
         return [found("newest-first", what, _mend_of_end(config, level, producers))]
     return []
@@ -110,7 +113,15 @@ def _mend_of_end(config: Config, level: QueueConfig, producers: str) -> str:
     return f'set take_from = "auto" for {level.name} in [[queues]], then: kill -HUP the workers'
 
 
-def _instants(reply: list[object], moved: str) -> list[float]:
+class _Moment(NamedTuple):
+    """When a task was made, and what its id says of it: Go's ids end in a number that grows."""
+
+    at_s: float
+    word: str
+    number: int
+
+
+def _moments(reply: list[object], moved: str) -> list[_Moment]:
     found_at = []
     for payload in reply[3::3]:
         if not isinstance(payload, bytes):
@@ -123,17 +134,25 @@ def _instants(reply: list[object], moved: str) -> list[float]:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
             continue
         if at_s is not None:
-            found_at.append(at_s)
+            task_id = str(task.get("task_id", ""))[:200]
+            word = task_id.rstrip("0123456789")
+            found_at.append(_Moment(at_s, word, int(task_id[len(word) :] or 0)))
     return found_at
 
 
-def _trend(instants: list[float]) -> int:
+def _trend(moments: list[_Moment]) -> int:
     # 1: younger to the right, -1: to the left, 0: it cannot be said.
-    later = sum(a < b for a, b in pairwise(instants))
-    earlier = sum(a > b for a, b in pairwise(instants))
-    if later + earlier < PAIRS_LEAST or max(later, earlier) < STEADY * (later + earlier):
+    steps = [step for pair in pairwise(moments) if (step := _step(*pair))]
+    later = sum(step > 0 for step in steps)
+    if len(steps) < PAIRS_LEAST or max(later, len(steps) - later) < STEADY * len(steps):
         return 0
-    return 1 if later > earlier else -1
+    return 1 if later > len(steps) - later else -1
+
+
+def _step(before: _Moment, after: _Moment) -> float:
+    if before.at_s == after.at_s and before.word == after.word:
+        return after.number - before.number
+    return after.at_s - before.at_s
 
 
 async def dead_letters(exam: Examination) -> list[Finding]:

@@ -79,12 +79,15 @@ async def eviction(exam: Examination) -> list[Finding]:
     policy, most = info.get("maxmemory_policy"), number_of(info, "maxmemory")
     if policy is None:
         raise Unknown("the server does not say its maxmemory-policy")
-    if policy == "noeviction" or not most:
+    if policy == "noeviction":
         return [well(f"maxmemory-policy {policy}" + ("" if most else ", no maxmemory"))]
     mend = (
         f"{exam.redis_cli('CONFIG', 'SET', 'maxmemory-policy', 'noeviction')} && {exam.redis_cli('CONFIG', 'REWRITE')}"
     )
     name = "evicts-tasks" if policy.startswith("allkeys") else "evicts-results"
+    if not most:
+        text = f"The server will evict keys as soon as it has a maxmemory (maxmemory-policy {policy})"
+        return [found(name, text, mend, "look")]
     return [found(name, f"The server evicts keys when it is full (maxmemory-policy {policy})", mend)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aworker.doctor import server
+from aworker.doctor import items, server
 from tests.kit.commands import Here
 from tests.kit.pages import bury, present
 from tests.kit.queue_scripts import NORMAL, QueueScripts, task
@@ -87,6 +87,22 @@ def test_hostile_names_cannot_steer_the_terminal(redis_url: str, here: Here) -> 
 
     assert "\x1b" not in ended.stdout
     assert "'\\x1b[2J\\n$(reboot)'" in ended.stdout
+
+
+@pytest.mark.parametrize("kind", ["full", "replica", "frozen"])
+def test_a_server_in_trouble_is_looked_at_as_far_as_it_answers(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    options = ("--replicaof", "127.0.0.1 1") if kind == "replica" else ("--maxmemory", "1") if kind == "full" else ()
+    monkeypatch.setattr(items, "ANSWER_TIMEOUT_S", 1.0 if kind == "frozen" else 60.0)
+    with Server(tmp_path, *options) as site:
+        if kind == "frozen":
+            site.freeze()
+        ended = here("doctor", "--redis-url", site.url)
+
+    assert ended.returncode == (69 if kind == "frozen" else 20)
+    assert {"full": "memory-short", "replica": "is-replica", "frozen": ""}[kind] in ended.stdout
+    assert "no answer within" in ended.stderr or kind != "frozen"
 
 
 def test_a_server_that_is_not_there(here: Here) -> None:

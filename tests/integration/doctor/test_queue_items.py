@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+import uuid
 from typing import Any
 
 import anyio
@@ -162,9 +163,13 @@ async def test_a_level_from_which_nothing_is_taken(
     assert names(await found_by(queues.consumed, url)) == expected
 
 
-async def test_a_list_that_is_pushed_on_both_sides(queue: QueueScripts, url: str) -> None:
-    for number in range(50):
-        (queue.client.rpush if number % 2 else queue.client.lpush)(NORMAL, aged(str(number), 500 - number))
+@pytest.mark.parametrize("length", [6, 7, 10, 50, 400])
+@pytest.mark.parametrize("way", ["instants", "numbers", "one after the other"])
+async def test_a_list_that_is_pushed_on_both_sides(queue: QueueScripts, url: str, length: int, way: str) -> None:
+    for number in range(length):
+        is_right = number % 2 if way != "one after the other" else number * 2 < length
+        push = queue.client.rpush if is_right else queue.client.lpush
+        push(NORMAL, task(f"backtest_7_{number:09}") if way == "numbers" else aged("x", 500 - number))
 
     (finding,) = await found_by(queues.order, url)
 
@@ -173,10 +178,11 @@ async def test_a_list_that_is_pushed_on_both_sides(queue: QueueScripts, url: str
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("length", [2, 30, 200])
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 30, 200])
 async def test_a_list_that_is_pushed_on_one_side_is_well(queue: QueueScripts, url: str, side: str, length: int) -> None:
     push = queue.client.lpush if side == "left" else queue.client.rpush
     push(NORMAL, *[aged(str(number), 500 - number) for number in range(length)])
+    push(PRIORITY, *[task(str(uuid.UUID(int=number**9))) for number in range(length)])
 
     assert names(await found_by(queues.order, url)) == []
 
@@ -212,14 +218,14 @@ async def test_a_list_that_is_taken_from_at_its_newer_end(
 
 
 async def test_dead_letters_that_grow(queue: QueueScripts, url: str) -> None:
-    bury(queue.client, *[{"reason": "HandlerRaised"}] * 9)
+    bury(queue.client, *[{"reason": "HandlerRaised"}] * 2)
     assert names(await found_by(queues.dead_letters, url)) == []
 
     bury(queue.client, *[{"reason": "UnknownTaskType"}] * 50)
     (finding,) = await found_by(queues.dead_letters, url)
 
     assert finding.name == "dead-letters-grow"
-    assert finding.what == ("59 dead letters within the last hour, of 59 in all: 50 UnknownTaskType, 9 HandlerRaised")
+    assert finding.what == ("52 dead letters within the last hour, of 52 in all: 50 UnknownTaskType, 2 HandlerRaised")
 
 
 async def test_old_dead_letters_do_not_grow(queue: QueueScripts, url: str) -> None:
@@ -288,6 +294,17 @@ async def test_leases_that_lapsed_long_ago(queue: QueueScripts, url: str) -> Non
 
     assert finding.what.startswith("1 task leased to gone, whose lease ran out 5")
     assert finding.mend.startswith("aworker run")
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_leases_that_lapsed_just_now_are_left_to_the_others(queue: QueueScripts, url: str, others: int) -> None:
+    now_ms = int(time.time() * 1000)
+    queue.client.rpush(NORMAL, task("one"))
+    queue.claim("gone", now_ms=now_ms - 7_000)
+    if others:
+        queue.client.zadd("aworker:workers", {"alive": now_ms + 60_000})
+
+    assert names(await found_by(workers.leases, url)) == ["lost-leases"] * (1 - others)
 
 
 async def test_workers_that_differ(queue: QueueScripts, url: str) -> None:
