@@ -208,7 +208,7 @@ def worker_cells(worker: Worker, now_s: float, *, wide: bool) -> list[Text]:
 
 def _types(rows: list[TypeRow], first: int, count: int, frame: Frame) -> Table:
     wide = [("OTHERS", 8)] if frame.is_wide else []
-    columns = [("RUNS", 7), ("DONE", 9), ("FAILED", 7), ("SHARE", 6), *wide]
+    columns = [("RUNS", 6), ("DONE", 8), ("FAILED", 7), ("SHARE", 6), *wide]
     durations = [("WAIT p50", 8), ("p95", 7), ("RUN p50", 7), ("p95", 7)]
     title = _counted("TYPE", first, min(count, len(rows)), len(rows))
     table = _table(title, *columns, *durations, wide=frame.is_wide)
