@@ -266,10 +266,12 @@ class LiveConfig:
 def configuration_hash(config: Config) -> str:
     """Return 12 hexadecimal digits that workers share which are configured alike.
 
-    What belongs to one process or host is left out ([redis] url, [http], [logging]), and so is every secret.
+    What belongs to one process or host is left out (slots and child processes, [redis] url, [http], [logging]), and so
+    is every secret.
     """
     fields = msgspec.to_builtins(config)
     del fields["redis"]["url"], fields["http"], fields["logging"]
+    del fields["worker"]["slots"], fields["pool"]["processes"]
     for section, field in (("strategies", "url"), ("llm", "base_url")):
         fields[section][field] = _without_secrets(fields[section][field])
     return hashlib.sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()[:12]

@@ -95,12 +95,13 @@ def test_workers_that_are_configured_alike_have_one_hash(tmp_path: Path) -> None
     stored = hash_of("[strategies]\nurl = 'redis://:one@store:6379/1'")
 
     assert len(plain) == 12
-    assert plain == hash_of("[worker]\nslots = 16\n[http]\nport = 9464\n[logging]\nlevel = 'DEBUG'")
+    assert plain == hash_of("[worker]\nslots = 17\n[pool]\nprocesses = 3")
+    assert plain == hash_of("[worker]\nlease_ttl_s = 5.0\n[http]\nport = 9464\n[logging]\nlevel = 'DEBUG'")
     assert plain == hash_of("", AWORKER_REDIS__URL="redis://:secret@elsewhere/0")
     assert stored == hash_of("[strategies]\nurl = 'redis://user:two@store:6379/1'")
     others = [
         stored,
-        hash_of("[worker]\nslots = 17"),
+        hash_of("[worker]\nlease_ttl_s = 6.0"),
         hash_of("[strategies]\nurl = 'redis://store:6379/2'"),
         hash_of("[tasks.backtest]\nretries = 1"),
         hash_of("[llm]\nbase_url = 'http://[nonsense'\nmodel = 'm'"),
