@@ -307,6 +307,7 @@ class Link:
         except asyncio.CancelledError:
             await self.close()
             if self._dropped and (task := asyncio.current_task()) is not None and task.uncancel() == 0:
+                totals.redis_errors[self._kind, "timeout"] += 1
                 raise QueueUnavailable("no renewal for too long, the connection was dropped") from None
             raise
         finally:

@@ -26,11 +26,13 @@ from aworker.config import (
     TaskConfig,
     WorkerConfig,
 )
+from aworker.errors import QueueUnavailable
 from aworker.execution.registry import Handler, Registry
 from aworker.execution.retry import Retry
 from aworker.lease import Lease
-from aworker.metrics import tally
+from aworker.metrics import tally, totals
 from aworker.outcome import Completed
+from aworker.queues.connection import Link
 from aworker.queues.lane.leased import open_leased_queue
 from aworker.web.metrics import scrape
 from aworker.worker.supervisor import Supervisor
@@ -283,6 +285,29 @@ async def test_errors_of_redis_are_counted_by_connection(queue: QueueScripts, re
 
         await eventually(counted)
         assert await watch.value("aworker_redis_up") in (0, 1)
+
+
+async def test_a_connection_that_is_dropped_for_its_silence_is_an_error(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        link = Link(server.url, "silent", "lane")
+        await link.call([("PING",)])
+        before = totals.redis_errors["lane", "timeout"]
+        server.freeze()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_refused, link)
+                await eventually(lambda: _holds(link._reading is not None))
+                link.drop()
+        finally:
+            server.thaw()
+        await link.close()
+
+    assert totals.redis_errors["lane", "timeout"] == before + 1
+
+
+async def _refused(link: Link) -> None:
+    with pytest.raises(QueueUnavailable, match="connection was dropped"):
+        await link.call([("PING",)])
 
 
 async def test_no_counter_falls_while_the_process_lives(tmp_path: Path) -> None:
