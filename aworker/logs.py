@@ -27,6 +27,7 @@ running_task: contextvars.ContextVar[Task | None] = contextvars.ContextVar("runn
 """The task whose handler runs in this context of the loop; what the handler starts inherits it."""
 
 _sink_ids: list[int] = []
+_INFO = 20
 
 
 def configure_logs(config: LoggingConfig) -> None:
@@ -66,6 +67,11 @@ def configure_logs(config: LoggingConfig) -> None:
     logging.getLogger().setLevel(_OWN_LEVELS.get(config.level, config.level))
     if _forward not in logging.getLogger().handlers:
         logging.getLogger().addHandler(_forward)
+
+
+def says_info() -> bool:
+    """Whether a line of level INFO would be written anywhere: what costs as much as a task is not made for nothing."""
+    return bool(logger._core.min_level <= _INFO)  # type: ignore[attr-defined]
 
 
 def message_of(record: logging.LogRecord) -> str:

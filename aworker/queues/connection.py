@@ -20,7 +20,7 @@ import redis
 import redis.asyncio
 import redis.connection
 import redis.retry
-from hiredis import pack_command
+from hiredis import Reader, pack_command
 from loguru import logger
 from redis.asyncio.connection import (
     AbstractConnection,
@@ -35,6 +35,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    InvalidResponse,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
@@ -50,6 +51,7 @@ from aworker.metrics import totals
 Command = Sequence[Any]
 
 CONNECT_TIMEOUT_S = 2.0
+READ_BYTES = 65_536
 BACKOFF_FIRST_S = 0.05
 BACKOFF_LONGEST_S = 0.5
 
@@ -67,6 +69,9 @@ _NOT_NOW = (
     "TRYAGAIN",
 )
 
+
+_MORE = object()
+"""What a reader gives while a reply has not come whole."""
 
 _SCHEMES = ("redis", "rediss", "unix")
 # What a URL may say of the server and the way to it; the TLS options belong to rediss:// alone.
@@ -271,6 +276,7 @@ class Link:
         )
         self._reading: asyncio.Task[Any] | None = None
         self._dropped = False
+        self._replies = Reader()
         self.connects = 0
         """Connections made so far: a change means that a reply may have been lost."""
 
@@ -286,18 +292,13 @@ class Link:
                 await self.close()
             if not connection.is_connected:
                 await connection.connect()  # type: ignore[no-untyped-call]
+                self._replies = Reader(InvalidResponse, connection._parser.parse_error, notEnoughData=_MORE)
                 self.connects += 1
             self._dropped = False
             self._reading = asyncio.current_task()
             packed = [pack_command(tuple(command)) for command in commands]
             await connection.send_packed_command(packed, check_health=False)
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response(disconnect_on_error=False))
-                except ResponseError as error:
-                    note_error(self._kind, error)
-                    replies.append(error)
+            replies = await self._read(len(packed))
             totals.round_trips[self._kind] += 1
             return replies
         except (RedisError, OSError, EOFError) as error:
@@ -312,6 +313,26 @@ class Link:
             raise
         finally:
             self._reading = None
+
+    async def _read(self, count: int) -> list[Any]:
+        # As the library reads, without the four coroutines that it has for each reply.
+        stream, reader = self._connection._reader, self._replies
+        assert stream is not None
+        replies: list[Any] = []
+        while len(replies) < count:
+            reply = reader.gets()
+            if reply is _MORE:
+                data = await stream.read(READ_BYTES)
+                if not data:
+                    raise redis.ConnectionError("Connection closed by server.")
+                reader.feed(data)
+            elif isinstance(reply, redis.ConnectionError):
+                raise reply
+            else:
+                if isinstance(reply, ResponseError):
+                    note_error(self._kind, reply)
+                replies.append(reply)
+        return replies
 
     @property
     def is_connected(self) -> bool:

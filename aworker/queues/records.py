@@ -50,11 +50,22 @@ class Progress(msgspec.Struct):
     updated_at: str
 
 
-class Change(msgspec.Struct):
-    """One change of state, encoded: the record to store and the messages to publish."""
+class Change:
+    """One change of state: the record to store and the messages to publish, encoded."""
 
-    record: bytes
-    messages: tuple[bytes, ...]
+    __slots__ = ("_encoded", "_record", "messages")
+
+    def __init__(self, record: Record, messages: tuple[bytes, ...]) -> None:
+        self._record = record
+        self._encoded = b""
+        self.messages = messages
+
+    @property
+    def record(self) -> bytes:
+        """The record as it is stored; made when asked for, since a fast task's first one never is."""
+        if not self._encoded:
+            self._encoded = encode(self._record)
+        return self._encoded
 
 
 class StoredRecord(msgspec.Struct):
@@ -161,6 +172,6 @@ def _encoded(
 ) -> Change:
     raw = msgspec.Raw(data)
     return Change(
-        encode(Record(task_id, status, raw, at, worker_id)),
+        Record(task_id, status, raw, at, worker_id),
         (encode(Message(task_id, status, raw, at, worker_id, error_message)),),
     )

@@ -15,7 +15,7 @@ from aworker.errors import AworkerError, TaskInvalid, UnknownTaskType
 from aworker.execution.executor import Executor, Run
 from aworker.execution.registry import Registry
 from aworker.lease import Lease
-from aworker.logs import one_line
+from aworker.logs import one_line, says_info
 from aworker.metrics import RETRIES, tally
 from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.queues.hand.cancel import CANCELLED_TEXT, CANCELLED_TYPE
@@ -102,7 +102,8 @@ class Slot:
             return
         run = Run(task, lease, handler, scope)
         self._runs[lease.lease_id] = run
-        logger.info(one_line(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue"))
+        if says_info():
+            logger.info(one_line(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue"))
         self._queue.started(lease, task)
         created_at_s = task.created_at_s
         tally.started(task.task_type, lease.label, None if created_at_s is None else now_s() - created_at_s)
@@ -179,7 +180,8 @@ def _log_end(lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, done:
             one_line(f"Dropped the outcome of {what}: its lease {lease.lease_id} is lost, another worker owns it")
         )
     elif isinstance(outcome, Completed):
-        logger.info(one_line(f"Completed {what} from {lease.label} queue in {elapsed_s:.1f}s"))
+        if says_info():
+            logger.info(one_line(f"Completed {what} from {lease.label} queue in {elapsed_s:.1f}s"))
     elif isinstance(outcome, (Failed, Rejected)):
         logger.error(one_line(f"Failed {what} from {lease.label} queue after {elapsed_s:.1f}s: {outcome.error}"))
     elif isinstance(outcome, Retried):

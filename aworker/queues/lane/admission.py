@@ -35,8 +35,10 @@ from aworker.lease import Lease
 from aworker.queues.pauses import Pauses
 from aworker.task import Task
 
-PASSED_FIRST_S = 0.05
+PASSED_FIRST_S = 0.02
 PASSED_LONGEST_S = 0.25
+NEWEST = 80
+"""As many as one claim looks at beyond the tasks next to the taking end."""
 
 Known = Literal["more", "empty", "passed"]
 
@@ -44,7 +46,19 @@ Known = Literal["more", "empty", "passed"]
 class Level:
     """One list, as the last claim found it."""
 
-    __slots__ = ("cursor", "held_back", "index", "is_wrong", "known", "label", "name", "passed_s", "running")
+    __slots__ = (
+        "cursor",
+        "held_back",
+        "index",
+        "is_wrong",
+        "known",
+        "label",
+        "looked_at_newest",
+        "name",
+        "passed_s",
+        "running",
+        "walk_at",
+    )
 
     def __init__(self, index: int, name: str, label: str) -> None:
         self.index = index
@@ -57,10 +71,24 @@ class Level:
         self.held_back = 0
         """Tasks that the last look at it passed over because of a limit."""
         self.passed_s = PASSED_FIRST_S
-        """How long a passed level is left alone next."""
+        """How long a passed level is left alone next: longer after each walk from end to end that found nothing."""
+        self.walk_at: int | None = None
+        """Where the walk goes on, while the next claim looks at the newest tasks instead."""
+        self.looked_at_newest = False
         self.running = 0
         self.is_wrong = False
         """Whether its key was found to be no list."""
+
+    def grew(self, before: int, length: int) -> None:
+        """Let the next claim look at what was pushed last; every other time the walk goes on, and so it ends."""
+        self.looked_at_newest = not self.looked_at_newest
+        if self.looked_at_newest and self.walk_at is None:
+            self.walk_at, self.cursor = self.cursor, max(0, min(before, length - NEWEST))
+
+    def asked(self, cursor: int) -> None:
+        """Note where a claim that looked at this list got to."""
+        self.cursor = cursor if self.walk_at is None else self.walk_at
+        self.walk_at = None
 
 
 class Admission:
@@ -72,23 +100,31 @@ class Admission:
         self.levels = [Level(index, queue.name, queue.label) for index, queue in enumerate(live.value.queues)]
         self.by_name = {level.name: level for level in self.levels}
         self.pauses = Pauses()
+        self._reserved: tuple[Config | None, tuple[int, ...]] = (None, ())
+        """The reserved slots of one configuration: the same for as long as it holds."""
         self._types: Counter[str] = Counter()
         self._users: Counter[str] = Counter()
 
     def below(self, config: Config) -> list[int]:
         """Return for each level how many more tasks may start in all levels below it; -1 = no limit."""
+        known, in_effect = self._reserved
+        if known is not config:
+            in_effect = config.reserved_slots
+            self._reserved = (config, in_effect)
         rooms: list[int] = []
-        running_below = sum(level.running for level in self.levels)
-        for level, reserved in zip(self.levels, config.reserved_slots, strict=True):
+        running_below = 0
+        for level in self.levels:
+            running_below += level.running
+        for level, reserved in zip(self.levels, in_effect, strict=True):
             running_below -= level.running
             rooms.append(max(0, config.worker.slots - reserved - running_below) if reserved else -1)
         return rooms
 
     def open_levels(self, below: list[int]) -> list[bool]:
         """Return for each level whether it is not paused and the room below the levels above it lets it give a task."""
-        still_open, levels = True, []
+        still_open, levels, paused = True, [], self.pauses.queues
         for level, room in zip(self.levels, below, strict=True):
-            levels.append(still_open and not self.is_paused(level))
+            levels.append(still_open and level.name not in paused)
             still_open = still_open and room != 0
         return levels
 

@@ -44,7 +44,7 @@ COMMIT_BYTES = 8_388_608
 class Write:
     """One item of a settle: what to do to a lease's task if the lease still stands."""
 
-    __slots__ = ("extras", "kind", "lease", "messages", "record", "task_id", "then")
+    __slots__ = ("complete", "extras", "kind", "lease", "messages", "record", "task_id", "then")
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Write:
         messages: Sequence[bytes] = (),
         extras: Sequence[Any] = (),
         then: Callable[[bool], None] | None = None,
+        complete: Callable[[Write], None] | None = None,
     ) -> None:
         self.kind = kind
         self.lease = lease
@@ -65,6 +66,8 @@ class Write:
         self.extras = extras
         self.then = then
         """Called with whether it was written down."""
+        self.complete = complete
+        """Called before it is sent: makes what would be in vain if an end took its place."""
 
     @property
     def is_final(self) -> bool:
@@ -103,6 +106,27 @@ class Lane:
         self._health = health
         self._keys = Keys(config.redis.key_prefix)
         self._link = Link(config.redis.url, f"aworker-lane-{worker_id}", "lane")
+        keys, leases, commits = self._keys, self._keys.leases(worker_id), self._keys.commits(worker_id)
+        self._settle_keys = [
+            leases,
+            keys.deliveries,
+            keys.claimed,
+            keys.ends,
+            commits,
+            keys.dead,
+            keys.dead_bytes,
+            keys.delayed,
+        ]
+        self._claim_keys = [
+            keys.workers,
+            leases,
+            keys.deliveries,
+            keys.lease_id,
+            keys.ends,
+            commits,
+            keys.claimed,
+            *(level.name for level in admission.levels),
+        ]
         self._bells = [_Bell(self, level, config.redis.url, worker_id) for level in admission.levels]
         self._waiting: deque[asyncio.Future[Lease | None]] = deque()
         self._writes: deque[Write] = deque()
@@ -285,12 +309,14 @@ class Lane:
                 continue  # its lease's end says it
             if write.lease is not None:
                 write.lease.running_write = None
+            if write.complete is not None:
+                write.complete(write)
             size += write.size_bytes
             writes.append(write)
         return writes
 
     def _settle_command(self, writes: list[Write]) -> tuple[Any, ...]:
-        config, keys = self._live.value, self._keys
+        config = self._live.value
         arguments: list[Any] = [
             self._worker_id,
             "",
@@ -305,22 +331,10 @@ class Lane:
         ]
         for write in writes:
             arguments += write.arguments()
-        return scripts.SETTLE.command(
-            [
-                keys.leases(self._worker_id),
-                keys.deliveries,
-                keys.claimed,
-                keys.ends,
-                keys.commits(self._worker_id),
-                keys.dead,
-                keys.dead_bytes,
-                keys.delayed,
-            ],
-            arguments,
-        )
+        return scripts.SETTLE.command(self._settle_keys, arguments)
 
     def _claim_command(self, want: int, below: list[int]) -> tuple[Any, ...]:
-        config, keys = self._live.value, self._keys
+        config = self._live.value
         arguments: list[Any] = [
             self._worker_id,
             int(config.worker.lease_ttl_s * 1000),
@@ -333,19 +347,7 @@ class Lane:
         for level, queue, room in zip(self.admission.levels, config.queues, below, strict=True):
             asked = "0" if not want or level.known == "passed" or self.admission.is_paused(level) else "1"
             arguments += (int(queue.promote_after_s * 1000), queue.take_from, room, asked, level.cursor)
-        return scripts.CLAIM.command(
-            [
-                keys.workers,
-                keys.leases(self._worker_id),
-                keys.deliveries,
-                keys.lease_id,
-                keys.ends,
-                keys.commits(self._worker_id),
-                keys.claimed,
-                *(level.name for level in self.admission.levels),
-            ],
-            arguments,
-        )
+        return scripts.CLAIM.command(self._claim_keys, arguments)
 
     async def _answered(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Send until answered; the same numbers go out again after a cut."""
@@ -425,7 +427,8 @@ class Lane:
         self.write(Write("back", lease, extras=("", self._side(lease))))
 
     def _note(self, level: Level, state: str, cursor: int) -> None:
-        level.cursor = cursor
+        if state != "skipped":
+            level.asked(cursor)
         if state == "wrong" and not level.is_wrong:
             logger.error(f"{level.name} must be a list, is a key of another type; rename or delete it")
         level.is_wrong = state == "wrong" or (level.is_wrong and state == "skipped")
@@ -434,7 +437,8 @@ class Lane:
             if state == "passed":
                 self._bells[level.index].armed.set()
             asyncio.get_running_loop().call_later(level.passed_s, self._ask_again, level)
-            level.passed_s = min(level.passed_s * 2, PASSED_LONGEST_S)
+            if level.cursor == 0:
+                level.passed_s = min(level.passed_s * 2, PASSED_LONGEST_S)
         elif state == "empty":
             level.known = "empty"
         elif state == "more":
@@ -510,6 +514,8 @@ class _Bell:
         self._lane = lane
         self._level = level
         self.armed = asyncio.Event()
+        self._length: int | None = None
+        """Of the list when it was last looked at: what came while a claim was under way counts too."""
         self.link = Link(url, f"aworker-bell-{level.label}-{worker_id}", "bell")
 
     async def run(self) -> None:
@@ -541,7 +547,6 @@ class _Bell:
 
     async def _watch(self) -> None:
         self.armed.clear()
-        known: int | None = None
         while self._level.known == "passed" and self._lane.has_waiting:
             try:
                 (length,) = await self.link.call([("LLEN", self._level.name)])
@@ -549,8 +554,9 @@ class _Bell:
                 return  # the timer is left
             if not isinstance(length, int):
                 return
+            known, self._length = self._length, length
             if known is not None and length > known:
+                self._level.grew(known, length)
                 self._lane.rung(self._level)
                 return
-            known = length
             await anyio.sleep(WATCH_S)

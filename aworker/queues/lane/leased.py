@@ -104,13 +104,17 @@ class LeasedQueue:
         """Write that a handler starts: record, message and assignment."""
         started_at = rfc3339()
         change = records.running(self.worker_id, task, lease, started_at)
+
+        def complete(write: Write) -> None:
+            write.record = change.record
+            write.extras = (records.assignment(self.worker_id, task, started_at),)
+
         write = Write(
             "running",
             lease,
             task_id=task.task_id,
-            record=change.record,
             messages=change.messages if self._live.value.results.publish else (),
-            extras=(records.assignment(self.worker_id, task, started_at),),
+            complete=complete,
         )
         lease.running_write = write
         self.lane.write(write)

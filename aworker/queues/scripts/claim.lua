@@ -38,9 +38,9 @@ call('ZADD', KEYS[1], format('%.0f', now + ttl), worker)
 local reply = { 0 }
 
 -- The same commit again: its reply was lost on the way. An older one: it was overtaken and nobody waits for its reply.
-local done = call('HGET', KEYS[6], 'claim')
+local done, settled = unpack(call('HMGET', KEYS[6], 'claim', 'settle'))
 local claimed_by = done and tonumber(match(done, '^%d+')) or 0
-local settled_by = tonumber(match(call('HGET', KEYS[6], 'settle') or '0', '^%d+'))
+local settled_by = settled and tonumber(match(settled, '^%d+')) or 0
 if claimed_by == tonumber(commit) or math.max(claimed_by, settled_by) > tonumber(commit) then
   local position = {}
   for level = 1, levels do position[KEYS[7 + level]] = level - 1 end

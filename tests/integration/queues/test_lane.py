@@ -419,6 +419,44 @@ async def test_a_type_at_its_limit_is_left_until_one_of_its_tasks_ends(queue: Qu
         assert found[0].payload == task("b2")
 
 
+@pytest.mark.parametrize("side", ["lpush", "rpush"])
+async def test_a_task_pushed_behind_a_long_held_back_backlog_is_found_in_a_few_asks(
+    queue: QueueScripts, redis_url: str, side: str
+) -> None:
+    def push(*payloads: bytes) -> None:
+        getattr(queue.client, side)(NORMAL, *payloads)
+
+    push(
+        *(
+            task(f"b{number:05}", created_at=f"2026-01-01T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}Z")
+            for number in range(5_000)
+        )
+    )
+    async with (
+        lane_of(settings_of(redis_url), limits=lambda: {"backtest": 1}) as lane,
+        anyio.create_task_group() as group,
+    ):
+        await claim(lane)
+        found: list[Lease] = []
+
+        async def wait() -> None:
+            found.append(await claim(lane))
+
+        group.start_soon(wait)
+        watched = _calls(queue, "llen")
+        await eventually(lambda: _value(_calls(queue, "llen") > watched + 20))  # its length is looked at
+        before = lane.round_trips
+        push(task("s", "2026-01-02T00:00:00Z", task_type="screening"))
+        await eventually(lambda: _value(found))
+
+        assert found[0].payload == task("s", "2026-01-02T00:00:00Z", task_type="screening")
+        assert lane.round_trips - before < 30, "it was not met by walking all of them, 80 a round trip"
+
+
+def _calls(queue: QueueScripts, command: str) -> int:
+    return int(queue.client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
 async def test_a_user_at_the_limit_holds_up_no_other(queue: QueueScripts, redis_url: str) -> None:
     queue.client.lpush(NORMAL, *(task(f"a{index}", args={"user_id": 2**60 + 1}) for index in range(5)))
     queue.client.lpush(NORMAL, task("b", args={"user_id": 2}))
