@@ -18,7 +18,7 @@ from aworker.cli.bench.workers import NORMAL, PRIORITY
 
 
 def _client(url: str) -> redis.asyncio.Redis:
-    return redis.asyncio.Redis.from_url(url, protocol=2, single_connection_client=True)
+    return redis.asyncio.Redis.from_url(url, protocol=2, single_connection_client=True, socket_timeout=None)
 
 
 async def bare_rate(url: str, slots: int, count: int, *, keeps: bool) -> float:
