@@ -72,6 +72,8 @@ def _add_trading(registry: Registry, config: Config, closing: AsyncExitStack | N
         costs.slippage,
         LanguageModel(llm) if llm.base_url else None,
         borrow=costs.borrow,
+        per_share=costs.per_share,
+        per_order=costs.per_order,
     ).register(registry)
 
 

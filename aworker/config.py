@@ -139,6 +139,10 @@ class BacktestConfig(Section, frozen=True):
     """Fraction of the price, each side, against the trade."""
     borrow: float = 0.0
     """What a short pays a year, a fraction of the value it sold."""
+    per_share: float = 0.0
+    """Money for each share bought or sold, where a strategy has an account."""
+    per_order: float = 0.0
+    """Money for each order, where a strategy has an account."""
 
 
 class StrategiesConfig(Section, frozen=True):
@@ -477,6 +481,10 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
         ),
         (0 <= config.backtest.slippage < 1, "backtest.slippage", "0 <= x < 1", config.backtest.slippage, a_fraction),
         (0 <= config.backtest.borrow < 10, "backtest.borrow", "0 <= x < 10", config.backtest.borrow, a_fraction),
+        *(
+            (0 <= cost < 1e6, f"backtest.{name}", "0 <= x < 1,000,000", cost, "use 0.005")
+            for name, cost in (("per_share", config.backtest.per_share), ("per_order", config.backtest.per_order))
+        ),
         (config.strategies.first_id >= 1, "strategies.first_id", ">= 1", config.strategies.first_id, "use 1000000"),
         (not config.llm.base_url or bool(config.llm.model), "llm.model", "set when base_url is", config.llm.model, ""),
         (

@@ -141,7 +141,8 @@ class TradingHandlers:
     """The handlers of one worker.
 
     ``max_age_s`` (0 = off) is how long ago a symbol's latest bar may have begun to give a signal; ``commission`` and
-    ``slippage`` are fractions a side, ``borrow`` is one a year.
+    ``slippage`` are fractions a side, ``borrow`` is one a year; ``per_share`` and ``per_order`` are
+    money, for strategies with an account.
     """
 
     def __init__(
@@ -154,13 +155,15 @@ class TradingHandlers:
         llm: LanguageModelLike | None,
         *,
         borrow: float = 0.0,
+        per_share: float = 0.0,
+        per_order: float = 0.0,
     ) -> None:
         self._store = store
         self._market_data_path = market_data_path or None
         self._max_age_s = max_age_s
         self._commission = commission
         self._slippage = slippage
-        self._borrow = borrow
+        self._further_costs = {"borrow": borrow, "per_share": per_share, "per_order": per_order}
         self._llm = llm
 
     def register(self, registry: Registry) -> None:
@@ -203,7 +206,7 @@ class TradingHandlers:
             "market_data_path": self._market_data_path,
             "commission": self._commission,
             "slippage": self._slippage,
-            "borrow": self._borrow,
+            **self._further_costs,
         }
         symbols = request["symbols"] or rules.symbols
         if symbols is not None and len(symbols) <= _SMALL_SYMBOLS and rules.timeframe in ("1d", "1w"):

@@ -185,7 +185,7 @@ class Trader:
 
 
 @given(both_sides())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_cash_shares_and_debts_add_up_at_every_bar(both: Both) -> None:
     trades, values = Trader(both).walk()
 

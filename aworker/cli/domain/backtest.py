@@ -34,6 +34,12 @@ def backtest(
     borrow: Annotated[
         float | None, typer.Option("--borrow", help="What a short pays a year, a fraction [default: the file's]")
     ] = None,
+    per_share: Annotated[
+        float | None, typer.Option("--per-share", help="Money for each share, of strategies with an account")
+    ] = None,
+    per_order: Annotated[
+        float | None, typer.Option("--per-order", help="Money for each order, of strategies with an account")
+    ] = None,
     bars: Annotated[Path | None, typer.Option("--bars", help="Folder of bars, in place of the file's")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -46,7 +52,13 @@ def backtest(
     settings = configured(
         config,
         redis_url,
-        backtest={"commission": commission, "slippage": slippage, "borrow": borrow},
+        backtest={
+            "commission": commission,
+            "slippage": slippage,
+            "borrow": borrow,
+            "per_share": per_share,
+            "per_order": per_order,
+        },
         market_data={"path": None if bars is None else str(bars)},
     )
     strategy_id, version, name, rules = _strategy(settings, strategy)
@@ -71,6 +83,8 @@ def backtest(
         "commission": settings.backtest.commission,
         "slippage": settings.backtest.slippage,
         "borrow": settings.backtest.borrow,
+        "per_share": settings.backtest.per_share,
+        "per_order": settings.backtest.per_order,
     }
     result = _run(request, is_shown=not as_json)
     from aworker.cli.screen.show import open_console, print_json, show_result

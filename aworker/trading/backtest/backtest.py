@@ -16,10 +16,11 @@ import msgspec
 import numpy as np
 
 from aworker.errors import RequestDeclined, TaskCancelled
+from aworker.trading.backtest.account import Costs, Market, trade_account
 from aworker.trading.backtest.caveats import facts_of, facts_of_bars, made_from, warnings_of
 from aworker.trading.backtest.performance import CURVE_POINTS, finite, measure, periods_per_year, sample_curve
-from aworker.trading.backtest.portfolio import Portfolio, join
-from aworker.trading.backtest.simulation import simulate
+from aworker.trading.backtest.portfolio import Portfolio, join, packed_joined, unpacked_joined
+from aworker.trading.backtest.simulation import OPEN, Orders, simulate
 from aworker.trading.bars.store import BarStore, NoBars, instant_text, timeframe_s
 from aworker.trading.rules.calendar import flat_bars
 from aworker.trading.rules.evaluate import Booleans, Signals, evaluate
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from aworker.execution.context import Context
 
 INSTANCE_LIMIT = 15_000
+_FURTHER_COSTS = ("borrow", "per_share", "per_order")
 WINDOW_S = 365 * 86_400
 """The window when none is asked for, and the end of the data that stands in for a window after it."""
 
@@ -63,6 +65,10 @@ class BacktestRequest(msgspec.Struct, frozen=True):
     """Fraction of the price by which a fill is worse."""
     borrow: float = 0.0
     """Fraction of the value sold short that is paid a year."""
+    per_share: float = 0.0
+    """Money for each share bought or sold, of an account."""
+    per_order: float = 0.0
+    """Money for each order, of an account."""
     planned: bool = False
     chunks: int = 1
     """Into how many the plan was cut; a lone chunk tells its progress itself."""
@@ -85,6 +91,9 @@ def plan_chunks(request: dict[str, Any], context: Context) -> dict[str, Any]:
     # Of a year of daily bars 252 are there; of round-the-clock bars all.
     bars_each = max(window_s / bar_s * (252 / 365), 100.0)
     size = int(min(max(_CHUNK_BARS / bars_each, 1), _CHUNK_SYMBOLS))
+    if planned.rules.account is not None:
+        # Each symbol gets the money that the others left.
+        size = len(symbols)
     parts = [symbols[start : start + size] for start in range(0, len(symbols), size)]
     planned = msgspec.structs.replace(planned, chunks=len(parts))
     bare = msgspec.structs.replace(planned, symbols_without_bars=[])
@@ -103,12 +112,14 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
     if not asked.planned:
         raise ValueError("request must come from plan_chunks, was not planned; call plan_chunks first")
     rules, symbols = asked.rules, asked.symbols or []
-    program = compiled(rules, exit=True)
+    program = compiled(rules, exit=True, rank=rules.account is not None)
     store = BarStore(asked.market_data_path)
     others = others_of(program, store, rules.timeframe, asked.end_s)
     portfolio = Portfolio(asked.commission)
     without = []
     facts: list[list[Any]] = []
+    markets: list[Market] = []
+    account: dict[str, Any] | None = None
     loaded = store.load_many(symbols, rules.timeframe, asked.start_s, asked.end_s, before=program.tail_bars)
     for done, bars in enumerate(loaded):
         if context.cancelled:
@@ -125,6 +136,9 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
         levels = {name: level[first:] for name, level in signals.levels.items()}
         sides = _sides(rules.side, program.exit is not None, signals, first)
         flat = None if rules.flat_at is None else flat_bars(window.timestamp, rules.timezone, rules.flat_at)
+        if rules.account is not None:
+            markets.append(Market(window, Orders(*sides, levels=levels, flat=flat), signals.rank[first:]))
+            continue
         # Prices that overflow are declined by the portfolio, by name.
         with np.errstate(over="ignore", invalid="ignore"):
             made = simulate(
@@ -141,9 +155,16 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
                 asked.borrow,
             )
             portfolio.add(window, made)
-        facts.append(facts_of(window, made))
+        is_open = bool(len(made.reason)) and int(made.reason[-1]) == OPEN
+        facts.append(facts_of(window, window.timestamp[made.entry_bar], is_open))
+    if rules.account is not None and markets:
+        costs = Costs(asked.commission, asked.slippage, asked.borrow, asked.per_share, asked.per_order)
+        whole, trades = trade_account(markets, rules, costs, INSTANCE_LIMIT)
+        facts = [facts_of(market.bars, *made) for market, made in zip(markets, trades, strict=True)]
+        account = packed_joined(whole)
     looked_at = [] if others is None else [facts_of_bars(bars) for bars in others.bars.values()]
-    return {"without": without, "facts": facts, "others": looked_at, "portfolio": portfolio.packed(INSTANCE_LIMIT)}
+    packed = portfolio.packed(INSTANCE_LIMIT)
+    return {"without": without, "facts": facts, "others": looked_at, "portfolio": packed, "account": account}
 
 
 def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context: Context) -> dict[str, Any]:
@@ -163,6 +184,8 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
     asked = _request(request)
     timeframe = asked.rules.timeframe
     whole = join([chunk["portfolio"] for chunk in chunks], INSTANCE_LIMIT)
+    if chunks[0]["account"] is not None:
+        whole = unpacked_joined(chunks[0]["account"])
     if whole is None:
         raise _empty_window(asked)
     periods = periods_per_year(timeframe_s(timeframe), whole.timestamp)
@@ -217,7 +240,7 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
             facts,
             date_range,
             {"commission": asked.commission, "slippage": asked.slippage}
-            | ({"borrow": asked.borrow} if asked.borrow else {}),
+            | {name: cost for name in _FURTHER_COSTS if (cost := getattr(asked, name))},
             asked.strategy_version,
             others,
         ),
@@ -255,9 +278,9 @@ def run_backtest(request: dict[str, Any], context: Context) -> dict[str, Any]:
 
 def _request(request: dict[str, Any]) -> BacktestRequest:
     asked = msgspec.convert(request, BacktestRequest)
-    costs = (("commission", asked.commission), ("slippage", asked.slippage), ("borrow", asked.borrow))
-    for name, fraction in costs:
-        most = 10 if name == "borrow" else 1
+    for name in ("commission", "slippage", *_FURTHER_COSTS):
+        fraction: float = getattr(asked, name)
+        most = {"borrow": 10, "per_share": 1e6, "per_order": 1e9}.get(name, 1)
         if not 0.0 <= fraction < most:
             raise RequestDeclined(f"{name} must be >= 0 and < {most}, was {fraction}; give a fraction such as 0.001")
     return asked

@@ -11,9 +11,9 @@ from importlib.metadata import version as version_of
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aworker.trading.backtest.performance import TRADING_DAYS_PER_YEAR
-from aworker.trading.backtest.simulation import OPEN, Simulation
 from aworker.trading.bars.store import COLUMNS, Bars, instant_text, timeframe_s
 from aworker.trading.strategies.strategy import Rules, source_text
 
@@ -26,16 +26,17 @@ _COARSE = 4.5
 _FEW_BARS = 30
 
 
-def facts_of(window: Bars, made: Simulation) -> list[Any]:
+def facts_of(window: Bars, entry_at: NDArray[np.int64], is_open: bool) -> list[Any]:
     """Return what is to be known of one symbol: name, first and last bar, bars, usual step, fills, open trade, print.
 
-    Fills count those at bars that had no volume, of a symbol that has volume at all.
+    ``entry_at`` are the instants of the entries. Fills count those at bars that had no volume, of a symbol that has
+    volume at all.
     """
     steps = np.diff(window.timestamp)
     usual = float(np.median(steps)) if len(steps) else 0.0
     has_volume = bool((window.volume > 0).any())
-    quiet = int(np.count_nonzero(window.volume[made.entry_bar] <= 0)) if has_volume and len(made.entry_bar) else 0
-    is_open = bool(len(made.reason)) and int(made.reason[-1]) == OPEN
+    entered = np.searchsorted(window.timestamp, entry_at)
+    quiet = int(np.count_nonzero(window.volume[entered] <= 0)) if has_volume else 0
     first, last = (int(window.timestamp[place]) for place in (0, -1))
     return [window.symbol, first, last, len(window), usual, quiet, is_open, _fingerprint(window)]
 

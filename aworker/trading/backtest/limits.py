@@ -105,8 +105,7 @@ class Limits:
         side = self._side
         paid *= side
         floor = paid - self._distance("stop_loss", start, paid, np.inf)
-        initial = max(floor, *(each.item(0) for each in self._moving(start, start + 1, np.array([paid]), -np.inf)))
-        risked = paid - initial
+        risked = paid - self._initial_stop(start, paid)
         target = paid + self._distance("take_profit", start, paid, np.inf, risked)
         even_from = paid + self._distance("break_even", start, paid, np.inf, risked)
         ruin = 2.0 * paid if side < 0 else -np.inf
@@ -142,6 +141,14 @@ class Limits:
                 return bar, side * got, RUIN if got <= ruin else reason
             start, width = stop, width * 4
         return None
+
+    def risked(self, start: int, paid: float) -> float:
+        """Return the distance from the entry price of a trade to the stop that it begins with; infinite without one."""
+        return self._side * paid - self._initial_stop(start, self._side * paid)
+
+    def _initial_stop(self, start: int, paid: float) -> float:
+        floor = paid - self._distance("stop_loss", start, paid, np.inf)
+        return max(floor, *(each.item(0) for each in self._moving(start, start + 1, np.array([paid]), -np.inf)))
 
     def _distance(self, name: str, start: int, paid: float, without: float, risked: float = 0.0) -> float:
         value = getattr(self._risk, name)

@@ -9,7 +9,7 @@ integers (see `_Curves`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -159,6 +159,70 @@ def join(parts: list[dict[str, Any]], limit: int) -> Joined | None:
     )
 
 
+_ARRAYS = {"timestamp": np.int64, "equity": np.float64, "market": np.float64}
+
+
+def packed_joined(whole: Joined) -> dict[str, Any]:
+    """Return a whole portfolio as msgpack-able values."""
+    values = {field.name: getattr(whole, field.name) for field in fields(whole)}
+    return values | {name: values[name].tobytes() for name in _ARRAYS}
+
+
+def unpacked_joined(packed: dict[str, Any]) -> Joined:
+    """Return what `packed_joined` was given."""
+    return Joined(**packed | {name: np.frombuffer(packed[name], kind) for name, kind in _ARRAYS.items()})
+
+
+def joined_account(
+    markets: list[Bars],
+    timestamp: Integers,
+    equity: Floats,
+    columns: dict[str, NDArray[Any]],
+    capital: float,
+    limit: int,
+) -> Joined:
+    """Return the portfolio of symbols that share one account, 1 at the start; ``columns`` are its trades.
+
+    Holding every symbol is counted as for symbols that share nothing.
+    """
+    curves = _Curves()
+    for bars in markets:
+        held = _held_from_the_start(bars.close)
+        curves.add(bars.symbol, bars.timestamp, held, held)
+    _, _, market = _mean_curves([curves.packed()])
+    growth, reason = columns["growth"], columns["reason"]
+    invested = columns["capital"] / capital
+    change = growth - 1.0
+    gained = invested * change
+    shares = columns["shares"] / capital
+    left = np.where(reason == OPEN, 0.0, shares * columns["exit_price"])
+    names = sorted(bars.symbol for bars in markets)
+    part = {
+        "symbols": names,
+        "trade_symbol": columns["symbol"].tobytes(),
+        "trade_columns": {name: columns[name].tobytes() for name in (*_TRADE_TYPES, "shares")},
+    }
+    return Joined(
+        symbols=names,
+        timestamp=timestamp,
+        equity=equity,
+        market=market,
+        bars=sum(len(bars) for bars in markets),
+        bars_held=int(columns["bars_held"].sum()),
+        trades=len(growth),
+        wins=int(np.count_nonzero(change > 0)),
+        open_trades=int(np.count_nonzero(reason == OPEN)),
+        best=float(change.max()) if len(change) else None,
+        worst=float(change.min()) if len(change) else None,
+        profit=math.fsum(np.maximum(gained, 0.0)),
+        loss=math.fsum(np.maximum(-gained, 0.0)),
+        returns=math.fsum(change),
+        # As if each symbol had begun with 1, which is how `traded` is read.
+        traded=math.fsum(shares * columns["entry_price"] + left) * len(names),
+        instances=_instances([part], limit),
+    )
+
+
 def _totals(parts: list[dict[str, Any]]) -> dict[str, Any]:
     counts = {name: sum(part[name] for part in parts) for name in _COUNTS}
     return counts | {name: math.fsum(each for part in parts for each in part[name]) for name in _SUMS}
@@ -189,6 +253,10 @@ def _instances(parts: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
     # Said of every trade where one of them is short.
     is_mixed = bool((columns["side"][chosen] < 0).any())
     lists = [columns[name][chosen].tolist() for name in _TRADE_TYPES]
+    # Only where the symbols share an account.
+    shares: list[float | None] = [None] * len(chosen)
+    if all("shares" in part["trade_columns"] for part in parts):
+        shares = np.concatenate([np.frombuffer(part["trade_columns"]["shares"]) for part in parts])[chosen].tolist()
     return [
         {
             "ticker": symbols[which],
@@ -204,10 +272,11 @@ def _instances(parts: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
                 "bars_held": bars_held,
                 "capital_before": capital,
                 **({"side": "short" if side < 0 else "long"} if is_mixed else {}),
+                **({} if count is None else {"shares": count}),
             },
         }
-        for which, entry_at, exit_at, bars_held, entry_price, exit_price, growth, capital, reason, side in zip(
-            place[chosen].tolist(), *lists, strict=True
+        for which, entry_at, exit_at, bars_held, entry_price, exit_price, growth, capital, reason, side, count in zip(
+            place[chosen].tolist(), *lists, shares, strict=True
         )
     ]
 

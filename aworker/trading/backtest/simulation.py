@@ -34,14 +34,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aworker.trading.backtest.limits import FLAT, MAX_BARS, OPEN, REASONS, RUIN, SIGNAL, Limits
-from aworker.trading.bars.store import Bars
+from aworker.trading.bars.store import COLUMNS, Bars
 from aworker.trading.strategies.strategy import Risk
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
-__all__ = ["OPEN", "REASONS", "Simulation", "simulate"]
+__all__ = ["OPEN", "REASONS", "Orders", "Simulation", "Trading", "simulate"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +73,7 @@ class Simulation:
     """Whether a position is held at the close."""
 
 
-_YEAR_S = 365 * 86_400
+YEAR_S = 365 * 86_400
 
 
 def simulate(
@@ -97,28 +97,37 @@ def simulate(
     each bar whether nothing is held or bought any more, and whether a position of the day before is closed. ``short``
     and ``cover`` are entry and exit of the short side; ``borrow`` is what a short pays a year, a fraction.
     """
-    orders = _Orders(entry, exit, short, cover, levels, flat)
-    prices = (bars.open, bars.high, bars.low, bars.close)
-    # NaN fails both comparisons.
-    if not len(bars) or all(price.min() > 0 and price.max() < np.inf for price in prices):
+    orders = Orders(entry, exit, short, cover, levels, flat)
+    places = tradable(bars)
+    if places is None:
         return _simulate(bars, orders, risk, reentry, commission, slippage, borrow)
-    tradable = np.logical_and.reduce([(price > 0) & (price < np.inf) for price in prices])
-    places = np.flatnonzero(tradable)
-    kept = Bars(
-        bars.symbol, bars.timeframe, bars.timestamp[places], bars.open[places], bars.high[places],
-        bars.low[places], bars.close[places], bars.volume[places],
-    )  # fmt: skip
-    made = _simulate(kept, orders.at(places), risk, reentry, commission, slippage, borrow)
+    made = _simulate(bars_at(bars, places), orders.at(places), risk, reentry, commission, slippage, borrow)
     # A bar that does not exist for trading leaves equity and position as they were.
-    latest = np.cumsum(tradable) - 1
+    latest = np.searchsorted(places, np.arange(len(bars)), side="right") - 1
     known = latest >= 0
     equity, held = np.ones(len(bars)), np.zeros(len(bars), np.bool_)
     equity[known], held[known] = made.equity[latest[known]], made.held[latest[known]]
     return replace(made, entry_bar=places[made.entry_bar], exit_bar=places[made.exit_bar], equity=equity, held=held)
 
 
+def tradable(bars: Bars) -> Integers | None:
+    """Return the places of the bars that exist for trading, None for all."""
+    prices = (bars.open, bars.high, bars.low, bars.close)
+    # NaN fails both comparisons.
+    if not len(bars) or all(price.min() > 0 and price.max() < np.inf for price in prices):
+        return None
+    return np.flatnonzero(np.logical_and.reduce([(price > 0) & (price < np.inf) for price in prices]))
+
+
+def bars_at(bars: Bars, places: Integers) -> Bars:
+    """Return some of the bars."""
+    return Bars(bars.symbol, bars.timeframe, *(getattr(bars, name)[places] for name in COLUMNS))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class _Orders:
+class Orders:
+    """The signals of one symbol, as `simulate` takes them."""
+
     entry: Booleans
     exit: Booleans | None
     short: Booleans | None
@@ -126,17 +135,18 @@ class _Orders:
     levels: Mapping[str, Floats]
     flat: tuple[Booleans, Booleans] | None
 
-    def at(self, places: Integers) -> _Orders:
+    def at(self, places: Integers) -> Orders:
+        """Return those of some of the bars."""
         exit, short, cover = (None if each is None else each[places] for each in (self.exit, self.short, self.cover))
         levels = {name: level[places] for name, level in self.levels.items()}
         flat = None if self.flat is None else (self.flat[0][places], self.flat[1][places])
-        return _Orders(self.entry[places], exit, short, cover, levels, flat)
+        return Orders(self.entry[places], exit, short, cover, levels, flat)
 
 
-class _Side:
+class Side:
     """One side's bars at which something can happen, as lists, and where it goes on."""
 
-    def __init__(self, sign: int, entry: Booleans, exit: Booleans | None, orders: _Orders, reentry: str) -> None:
+    def __init__(self, sign: int, entry: Booleans, exit: Booleans | None, orders: Orders, reentry: str) -> None:
         may_enter = entry if exit is None else entry & ~exit
         if orders.flat is not None:
             may_enter = may_enter & ~np.append(orders.flat[0][1:], False)
@@ -166,71 +176,90 @@ class _Side:
             self.candidates, self.now = (self.entries, self.exits[place]) if place < len(self.exits) else ([], bar)
 
 
-def _sides(orders: _Orders, limits: Limits, reentry: str) -> list[_Side]:
+def _sides(orders: Orders, limits: Limits, reentry: str) -> list[Side]:
     known = limits.known()
     entry = orders.entry if known is None else orders.entry & known
     if orders.short is None:
-        return [_Side(1, entry, orders.exit, orders, reentry)]
+        return [Side(1, entry, orders.exit, orders, reentry)]
     short = orders.short if known is None else orders.short & known
     # A signal of the other side is an exit.
     long_, short = entry & ~short, short & ~entry
     exit = short if orders.exit is None else orders.exit | short
     cover = long_ if orders.cover is None else orders.cover | long_
-    return [_Side(1, long_, exit, orders, reentry), _Side(-1, short, cover, orders, reentry)]
+    return [Side(1, long_, exit, orders, reentry), Side(-1, short, cover, orders, reentry)]
 
 
-def _simulate(
-    bars: Bars, orders: _Orders, risk: Risk, reentry: str, commission: float, slippage: float, borrow: float
-) -> Simulation:
-    # Jumps from event to event: the lists hold the bars at which something can happen.
-    count = len(bars)
-    open_, close = bars.open, bars.close
-    limits = {1: Limits(bars, risk, orders.levels)}
-    sides = _sides(orders, limits[1], reentry)
-    if len(sides) > 1:
-        limits[-1] = Limits(bars, risk, orders.levels, -1)
-    closings: list[int] = []
-    if orders.flat is not None:
-        closings = np.flatnonzero(orders.flat[0] | orders.flat[1]).tolist()
+Trade = tuple[int, int, float, float, int, int]
+"""The bars of entry and exit (as many as there are when it is open), the prices paid and got, the reason, the side."""
 
-    trades: list[tuple[int, int, float, float, int, int]] = []
-    while True:
-        signal, side = _next(sides)
-        if side is None or signal + 1 >= count:
-            break
-        start = signal + 1
-        paid = open_.item(start) * (1.0 + side.sign * slippage)
+
+class Trading:
+    """What may be traded of one symbol; its bars must all have prices."""
+
+    def __init__(self, bars: Bars, orders: Orders, risk: Risk, reentry: str, slippage: float) -> None:
+        self.bars = bars
+        self._risk, self._slippage = risk, slippage
+        self.limits = {1: Limits(bars, risk, orders.levels)}
+        self.sides = _sides(orders, self.limits[1], reentry)
+        if len(self.sides) > 1:
+            self.limits[-1] = Limits(bars, risk, orders.levels, -1)
+        self._closings: list[int] = []
+        if orders.flat is not None:
+            self._closings = np.flatnonzero(orders.flat[0] | orders.flat[1]).tolist()
+
+    def trade(self, side: Side, start: int) -> Trade:
+        """Return the trade that is entered at the open of a bar."""
+        count, open_, max_bars = len(self.bars), self.bars.open, self._risk.max_bars
+        paid = open_.item(start) * (1.0 + side.sign * self._slippage)
         place = bisect_left(side.exits, start)
         end, reason = (side.exits[place] + 1, SIGNAL) if place < len(side.exits) else (count, OPEN)
-        if risk.max_bars is not None and start + risk.max_bars < end:
-            end, reason = start + risk.max_bars, MAX_BARS
-        if closings:
-            place = bisect_left(closings, start + 1)
-            if place < len(closings) and closings[place] < end:
-                end, reason = closings[place], FLAT
+        if max_bars is not None and start + max_bars < end:
+            end, reason = start + max_bars, MAX_BARS
+        if self._closings:
+            place = bisect_left(self._closings, start + 1)
+            if place < len(self._closings) and self._closings[place] < end:
+                end, reason = self._closings[place], FLAT
         if end >= count:
             end, reason = count, OPEN
-        worse = 1.0 - side.sign * slippage
-        got = close.item(-1) if reason == OPEN else open_.item(end) * worse
-        if limits[side.sign].is_there:
-            hit = limits[side.sign].first_hit(start, end, paid)
+        worse = 1.0 - side.sign * self._slippage
+        got = self.bars.close.item(-1) if reason == OPEN else open_.item(end) * worse
+        if self.limits[side.sign].is_there:
+            hit = self.limits[side.sign].first_hit(start, end, paid)
             if hit is not None:
                 end, price, reason = hit
                 got = price * worse
-        trades.append((start, end, paid, got, reason, side.sign))
-        if reason in (OPEN, RUIN):
-            break
+        return start, end, paid, got, reason, side.sign
+
+    def leave(self, side: Side, end: int, reason: int) -> None:
+        """Go on after a trade of a side."""
         side.leave(end, reason)
-        for other in sides:
+        for other in self.sides:
             if other is not side:
                 # The signal that ended this trade may be one to enter the other way, at the same open.
                 other.now = max(other.now, end - 1 if reason == SIGNAL else end)
 
+
+def _simulate(
+    bars: Bars, orders: Orders, risk: Risk, reentry: str, commission: float, slippage: float, borrow: float
+) -> Simulation:
+    # Jumps from event to event: the lists hold the bars at which something can happen.
+    trading = Trading(bars, orders, risk, reentry, slippage)
+    trades: list[Trade] = []
+    while True:
+        signal, side = _next(trading.sides)
+        if side is None or signal + 1 >= len(bars):
+            break
+        trade = trading.trade(side, signal + 1)
+        trades.append(trade)
+        _, end, _, _, reason, _ = trade
+        if reason in (OPEN, RUIN):
+            break
+        trading.leave(side, end, reason)
     return _counted(bars, trades, commission, borrow)
 
 
-def _next(sides: list[_Side]) -> tuple[int, _Side | None]:
-    first: tuple[int, _Side | None] = (0, None)
+def _next(sides: list[Side]) -> tuple[int, Side | None]:
+    first: tuple[int, Side | None] = (0, None)
     for side in sides:
         signal = side.next_signal()
         if signal is not None and (first[1] is None or signal < first[0]):
@@ -238,9 +267,7 @@ def _next(sides: list[_Side]) -> tuple[int, _Side | None]:
     return first
 
 
-def _counted(
-    bars: Bars, trades: list[tuple[int, int, float, float, int, int]], commission: float, borrow: float
-) -> Simulation:
+def _counted(bars: Bars, trades: list[Trade], commission: float, borrow: float) -> Simulation:
     count, close = len(bars), bars.close
     table = np.array(trades, np.float64).reshape(len(trades), 6)
     starts, ends, reasons = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 4].astype(np.int8)
@@ -252,7 +279,7 @@ def _counted(
     is_mixed = bool(is_short.any())
     if is_mixed:
         last = np.minimum(ends, count - 1)
-        fee = borrow * (bars.timestamp[last] - bars.timestamp[starts]) / _YEAR_S
+        fee = borrow * (bars.timestamp[last] - bars.timestamp[starts]) / YEAR_S
         short_growth = 1.0 + (paid_ * (1.0 - commission) - got_ * (1.0 + leaving) - paid_ * fee) / cost
         growth = np.where(is_short, np.where(reasons == RUIN, 0.0, np.maximum(short_growth, 0.0)), growth)
     capital = np.cumprod(np.concatenate([[1.0], growth]))
@@ -270,7 +297,7 @@ def _counted(
     for place in np.flatnonzero(is_short).tolist() if is_mixed else []:
         part = slice(starts.item(place), ends.item(place))
         paid, shares = paid_.item(place), (capital[place] / cost[place]).item()
-        fees = paid * borrow * (bars.timestamp[part] - bars.timestamp[part.start]) / _YEAR_S
+        fees = paid * borrow * (bars.timestamp[part] - bars.timestamp[part.start]) / YEAR_S
         owed = close[part] - paid * (1.0 - commission) + fees
         equity[part] = np.maximum(capital[place] - shares * owed, 0.0)
     return Simulation(

@@ -50,6 +50,7 @@ In "strategy", the fields entry and exit are conditions, rank is a number, all i
 - another symbol's values: of("SPY", close > sma(close, 200))
 - numbers, + - * /, the comparisons < <= > >=, and, or, not, parentheses. Percentages are in percent: 5 is 5%.
 Write every window as a number, also where it is the usual one.
+"account" is for one account of all symbols (most positions, the size of each); leave it out unless that is asked for.
 With side "short", entry sells short and exit buys back; short and cover are the rules of a short side beside entry and
 exit. stop_loss, take_profit, trailing_stop and break_even are fractions (0.05 is 5%) or, as text, a
 distance in price: "2" is 2 dollars, "2 * atr(14)" two ATRs, "2R" (of the target and break_even) twice what the stop

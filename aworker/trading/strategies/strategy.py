@@ -24,6 +24,7 @@ MAX_PROMPT_CHARACTERS = 10_000
 MAX_SYMBOLS = 5_000
 MAX_BARS_HELD = 100_000
 MAX_TAKE_PROFIT = 1_000
+MAX_CAPITAL = 1e12
 
 TIMEFRAMES: dict[str, int] = {
     "1m": 60,
@@ -94,6 +95,28 @@ def limit_rules(risk: Risk) -> dict[str, str]:
     return {name: text for name, text in texts.items() if isinstance(text, str) and multiple_of_risk(text) is None}
 
 
+class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One account for all symbols; without one each symbol has its own part of the capital."""
+
+    capital: float = 100_000.0
+    """What it begins with, in the currency of the prices; above 0."""
+    max_positions: int | None = None
+    """Most positions at a time, 1 to MAX_SYMBOLS; None = as many as there are symbols."""
+    size: float | str | None = None
+    """Fraction of the account that a position takes, 0 < x <= 1; as text money ("5000"), or a part of the account that
+    the stop risks ("1% risk"). None = an equal part of the money there is for each free place."""
+    whole_shares: bool = False
+
+
+_RISK_OF_SIZE = re.compile(r"(?:(\d+(?:\.\d+)?) ?% ?risk|risk ?(\d+(?:\.\d+)?) ?%)", re.IGNORECASE)
+
+
+def risk_of_size(size: str) -> float | None:
+    """Return 0.01 for ``1% risk``, None for any other text."""
+    match = _RISK_OF_SIZE.fullmatch(size)
+    return None if match is None else float(Decimal(match[1] or match[2]) / 100)
+
+
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a backtest, a screening or an alert needs to know of a strategy."""
 
@@ -110,6 +133,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``short``: entry sells short and exit buys back."""
     short: Annotated[str, msgspec.Meta(description="condition to sell short, beside entry")] | None = None
     cover: Annotated[str, msgspec.Meta(description="condition to buy back what short sold")] | None = None
+    account: Account | None = None
     timezone: Annotated[str, msgspec.Meta(description="time zone of days and times, for bars below a day")] = "UTC"
     flat_at: Annotated[str, msgspec.Meta(description="HH:MM from which on nothing is held")] | None = None
     """For bars below a day: the time from which on nothing is held or bought until the next day."""
@@ -185,6 +209,7 @@ def check_rules(rules: Rules) -> Rules:
         cover=None if rules.cover is None else _rule_text("rules.cover", rules.cover, "condition"),
     )
     _check_sides(checked)
+    _check_account(checked)
     try:
         levels, sides = limit_rules(checked.risk), side_rules(checked)
         program = compile_program(checked.entry, checked.exit, checked.rank, levels, conditions=sides)
@@ -215,6 +240,29 @@ def _check_sides(rules: Rules) -> None:
             if getattr(rules.risk, field) is not None:
                 hint = "a price cannot be one for both sides; use a distance"
                 raise _invalid(f"rules.risk.{field}", "left out with short", getattr(rules.risk, field), hint)
+
+
+def _check_account(rules: Rules) -> None:
+    account = rules.account
+    if account is None:
+        return
+    if not 0 < account.capital <= MAX_CAPITAL:
+        raise _invalid("rules.account.capital", f"above 0 and at most {MAX_CAPITAL:g}", account.capital, "10000 is one")
+    if account.max_positions is not None and not 1 <= account.max_positions <= MAX_SYMBOLS:
+        hint = "leave it out for as many as there are symbols"
+        raise _invalid("rules.account.max_positions", f"1 to {MAX_SYMBOLS:,}", account.max_positions, hint)
+    size = account.size
+    if isinstance(size, str):
+        risk = risk_of_size(size)
+        if risk is None and not (_is_number(size) and float(size) > 0):
+            raise _invalid("rules.account.size", "a fraction, money or a risk", size, 'write 0.1, "5000" or "1% risk"')
+        if risk is not None and not 0 < risk <= 1:
+            raise _invalid("rules.account.size", "a risk above 0% and at most 100%", size, "1% risk is usual")
+        limits = rules.risk
+        if risk is not None and (limits.stop_loss, limits.trailing_stop, limits.stop_price) == (None, None, None):
+            raise _invalid("rules.account.size", "with a stop", size, "give a stop_loss too")
+    elif size is not None and not 0 < size <= 1:
+        raise _invalid("rules.account.size", "a fraction, 0 < x <= 1", size, "0.1 is 10%; there is no leverage")
 
 
 def _check_times(rules: Rules, operations: set[str]) -> None:
@@ -312,6 +360,7 @@ def source_text(rules: Rules) -> str:
     lines.append(("reentry", None if rules.reentry == "cycle" else rules.reentry))
     lines.append(("side", None if rules.side == "long" else rules.side))
     lines += [("short", rules.short), ("cover", rules.cover)]
+    lines += _account_lines(rules.account)
     lines.append(("timezone", None if rules.timezone == "UTC" else rules.timezone))
     lines.append(("flat_at", rules.flat_at))
     return "\n".join(f"{key}: {value}" for key, value in lines if value is not None)
@@ -335,6 +384,10 @@ SOURCE_KEYS = (
     "side",
     "short",
     "cover",
+    "capital",
+    "max_positions",
+    "size",
+    "whole_shares",
     "timezone",
     "flat_at",
 )
@@ -459,6 +512,9 @@ def apply_fields(rules: Rules, fields: dict[str, str]) -> Rules:
         changes["flat_at"] = given["flat_at"]
     if "symbols" in fields:
         changes["symbols"] = symbols_from_text(fields["symbols"], "source.symbols")
+    account = _account_given(rules.account, given)
+    if account is not rules.account:
+        changes["account"] = account
     risk: dict[str, Any] = {
         key: None if given[key] is None else _limit(f"source.{key}", key, fields[key]) for key in LIMITS if key in given
     }
@@ -507,6 +563,10 @@ def describe(rules: Rules) -> str:
     parts += [said[field].format(_limit_text(value)) for field, value in limits.items() if value is not None]
     if risk.max_bars is not None:
         parts.append(f"holds at most {risk.max_bars} bars")
+    if rules.account is not None:
+        most = rules.account.max_positions
+        places = "as many positions as symbols" if most is None else f"at most {most} positions"
+        parts.append(f"shares {rules.account.capital:,.10g} among {places} of {_size_text(rules.account.size)}")
     if rules.flat_at is not None:
         parts.append(f"holds nothing from {rules.flat_at} {rules.timezone} on")
     if rules.rank is not None:
@@ -531,6 +591,68 @@ def _rule_text(path: str, text: str, kind: Any) -> str:
         invalid.add_note(error.pointer)
         raise invalid from None
     return line
+
+
+def _account_lines(account: Account | None) -> list[tuple[str, str | None]]:
+    if account is None:
+        return []
+    most = account.max_positions
+    return [
+        ("capital", f"{Decimal(repr(account.capital)).normalize():f}"),
+        ("max_positions", None if most is None else str(most)),
+        ("size", None if account.size is None else _size_text(account.size)),
+        ("whole_shares", "yes" if account.whole_shares else None),
+    ]
+
+
+def _size_text(size: float | str | None) -> str:
+    if isinstance(size, str):
+        return f"${size}" if _is_number(size) else size
+    return "equal parts" if size is None else percent_text(size)
+
+
+def _account_given(account: Account | None, given: dict[str, str | None]) -> Account | None:
+    """Return the account with the source form's fields put in their place; a field of it makes one."""
+    names = [name for name in ("capital", "max_positions", "size", "whole_shares") if name in given]
+    if not names:
+        return account
+    if all(given[name] is None for name in names) and (account is None or "capital" in names):
+        return None
+    changes: dict[str, Any] = {}
+    for name in names:
+        text = given[name]
+        if text is None:
+            changes[name] = msgspec.structs.asdict(Account())[name]
+        elif name == "capital":
+            money = _MONEY.fullmatch(text)
+            digits = (money[1] or money[2]) if money is not None else text.replace(",", "").replace("_", "")
+            changes[name] = _fraction("source.capital", digits.removesuffix("%"))
+        elif name == "max_positions":
+            if not (text.isascii() and text.isdigit() and len(text) <= 9):
+                raise _invalid("source.max_positions", "a whole number", text, "write max_positions: 10")
+            changes[name] = int(text)
+        elif name == "whole_shares":
+            if text.lower() not in ("yes", "no", "true", "false"):
+                raise _invalid("source.whole_shares", "yes or no", text, "no is the default")
+            changes[name] = text.lower() in ("yes", "true")
+        else:
+            changes[name] = _size(text)
+    return msgspec.structs.replace(account or Account(), **changes)
+
+
+def _size(text: str) -> float | str | None:
+    money, risk = _MONEY.fullmatch(text), _RISK_OF_SIZE.fullmatch(text)
+    if money is not None:
+        return money[1] or money[2]
+    if risk is not None:
+        return f"{risk[1] or risk[2]}% risk"
+    if text.lower() in ("equal", "equal parts", "equal weight"):
+        return None
+    try:
+        return _fraction("source.size", text)
+    except StrategyInvalid:
+        rule = "equal, a percentage of the equity, money or a risk"
+        raise _invalid("source.size", rule, text, "write 10%, $5000 or 1% risk") from None
 
 
 _MONEY = re.compile(r"[$€£¥] ?(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?) ?[$€£¥]")
