@@ -23,7 +23,7 @@ from aworker.config import Config, LiveConfig
 from aworker.errors import ConfigError
 from aworker.execution.registry import Registry, declared
 from aworker.execution.schedules import schedules_of
-from aworker.logs import configure_logs
+from aworker.logs import configure_logs, flush_logs
 from aworker.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -173,10 +173,7 @@ def run(
     on_listening: Callable[[str], object] = str,
 ) -> int:
     """Configure the logs, `serve`, and return the exit code. Raises ConfigError."""
-    try:
-        configure_logs(config.logging)
-    except OSError as error:
-        raise ConfigError(f"logging.file must be writable, was not ({error}); check the path") from error
+    configure_logs(config.logging)
 
     async def serve_it() -> None:
         await serve(
@@ -192,6 +189,8 @@ def run(
         if isinstance(wrong, ConfigError):
             raise wrong from None
         raise
+    finally:
+        flush_logs()
     return 0
 
 

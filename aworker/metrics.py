@@ -123,6 +123,8 @@ class Totals:
         """Made, by reason."""
         self.dead_letters_dropped = 0
         """That fell off because there were too many."""
+        self.log_lines_dropped = 0
+        """That could not be written in time."""
         self.loop_lag = Histogram()
         """How late the event loop turned."""
 

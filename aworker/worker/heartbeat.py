@@ -24,6 +24,7 @@ from aworker.clock import rfc3339
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
 from aworker.execution.executor import Run
+from aworker.logs import flush_logs
 from aworker.metrics import totals
 from aworker.queues.presence import Minute, Presence
 from aworker.queues.queue import Queue
@@ -36,6 +37,7 @@ MONITOR_TIMEOUT_S = 10
 LATE_S = 1.0
 CUT_AFTER_S = 2.0
 STALLED_EXIT_CODE = 70
+END_FLUSH_S = 2.0
 
 
 class Heartbeat:
@@ -253,5 +255,5 @@ class Heartbeat:
             f"the process ends and its tasks go to other workers. Stacks:\n{stacks}"
         )
         self._give_back_neighbours()
-        sys.stderr.flush()
+        flush_logs(END_FLUSH_S)
         os._exit(STALLED_EXIT_CODE)

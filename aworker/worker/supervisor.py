@@ -12,7 +12,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,7 +28,7 @@ from aworker.errors import ConfigError
 from aworker.execution.executor import Executor, Run
 from aworker.execution.pool.parent import LogRecord, Pool, PoolSettings, open_pool
 from aworker.execution.registry import Registry
-from aworker.logs import configure_logs
+from aworker.logs import configure_logs, flush_logs
 from aworker.outcome import Returned
 from aworker.queues.lane.leased import open_leased_queue
 from aworker.queues.lane.plain import open_plain_queue
@@ -55,6 +54,7 @@ PROVEN_S = 1.5
 LOOK_TIMEOUT_S = 5.0
 OLDEST_SERVER = (7, 0)
 STUBBORN_S = 3.0
+END_FLUSH_S = 2.0
 RELEASED = Returned("released: its worker drains", counted=False)
 
 
@@ -277,7 +277,10 @@ class Supervisor:
 
     def _apply(self, old: Config, new: Config) -> None:
         if new.logging != old.logging:
-            configure_logs(new.logging)
+            try:
+                configure_logs(new.logging)
+            except ConfigError as error:
+                logger.error(f"The log goes on where it went: {error}")
         self._config_hash = configuration_hash(new)
         self._set_limits()
         if self._pool is not None:
@@ -336,7 +339,7 @@ class Supervisor:
             )
             queue.settle(run.lease, RELEASED, 0.0)
         await queue.leave()
-        sys.stderr.flush()
+        flush_logs(END_FLUSH_S)
         os._exit(0)
 
     async def _drain_when_idle(self, queue: Queue) -> None:

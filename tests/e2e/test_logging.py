@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import redis
 
-from tests.kit.commands import aworker
+from tests.kit.commands import aworker, command, environment
+from tests.kit.queue_scripts import NORMAL, task
 
 MODULES = '["tests.kit.logging_handlers"]'
 EXPECTED = [
@@ -57,3 +60,32 @@ def test_in_json_each_line_is_an_object_with_the_task(tmp_path: Path, redis_url:
     assert asked["logger"] == "some.package"
     (failed,) = (line for line in lines if line["message"].endswith("it failed"))
     assert "ValueError: what went wrong" in failed["exception"]
+
+
+def test_a_pipe_that_nobody_reads_holds_up_no_task(tmp_path: Path, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.rpush(NORMAL, *(task(f"t{number}", task_type="echo") for number in range(1_500)))
+
+    with subprocess.Popen(
+        command("run", "--burst", "--redis-url", redis_url), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE
+    ) as worker:
+        code = worker.wait(timeout=60)
+        assert worker.stderr is not None
+        logged = worker.stderr.read()
+
+    assert code == 0
+    with redis.Redis.from_url(redis_url) as client:
+        assert b'"completed"' in client.get("task_result:t1499")
+    assert 30_000 < len(logged) <= 1 << 16
+
+
+def test_at_the_end_every_line_is_written(tmp_path: Path, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.rpush(NORMAL, *(task(f"t{number}", task_type="echo") for number in range(300)))
+
+    ran = aworker("run", "--burst", "--redis-url", redis_url, cwd=tmp_path, AWORKER_LOGGING__FILE="log")
+
+    lines = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert sum(" Completed echo task " in line for line in lines) == 300
+    assert lines[-1].endswith("has drained")

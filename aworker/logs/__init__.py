@@ -1,69 +1,63 @@
-"""Where log lines go and what they look like: loguru, text or one JSON object a line.
+"""Where log lines go and what they look like: loguru, text or one JSON object a line, written by a thread of its own.
 
 What handlers and libraries log by the standard library's `logging` (warnings too) goes the same way. Every line that
-is written while a handler runs in the loop names its task.
+is written while a handler runs in the loop names its task. Whoever logs never waits: a pipe that nobody reads or a full
+disk costs lines, which are counted, and no task.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextvars
 import logging
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from loguru import logger
 
 from aworker.config import LoggingConfig
+from aworker.errors import ConfigError
+from aworker.logs.files import open_target
+from aworker.logs.lines import FORMATS, one_line
+from aworker.logs.writer import Writer
 
 if TYPE_CHECKING:
-    from loguru import Message, Record
+    from loguru import Record
 
     from aworker.task import Task
 
-TEXT_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <8} {message}"
+__all__ = ["configure_logs", "flush_logs", "level_of", "message_of", "one_line", "running_task", "says_info"]
+
+FLUSH_TIMEOUT_S = 5.0
 
 running_task: contextvars.ContextVar[Task | None] = contextvars.ContextVar("running_task", default=None)
 """The task whose handler runs in this context of the loop; what the handler starts inherits it."""
 
 _sink_ids: list[int] = []
 _INFO = 20
+_writer = Writer()
 
 
 def configure_logs(config: LoggingConfig) -> None:
     """Send every log line where the configuration says; earlier sinks of ours are taken away.
 
-    Raises ConfigError's cause (OSError) when the file cannot be opened.
+    Raises ConfigError when the file cannot be opened; then everything stays as it was.
     """
-    target: Any = sys.stderr
-    if config.file:
-        target = open(config.file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - the sink owns it
+    try:
+        target = open_target(config)
+    except OSError as error:
+        raise ConfigError(f"logging.file must be writable, was not ({error}); check the path") from error
     if not _sink_ids:
         logger.remove()
         logger.configure(patcher=_name_task)
         logging.captureWarnings(True)
+        atexit.register(flush_logs)
     while _sink_ids:
         logger.remove(_sink_ids.pop())
-    if config.format == "json":
-
-        def write_json(message: Message) -> None:
-            record = message.record
-            line: dict[str, Any] = {
-                "time": record["time"].isoformat(),
-                "level": record["level"].name,
-                "message": record["message"],
-                **{name: value for name, value in record["extra"].items() if value is not None},
-            }
-            if record["exception"] is not None:
-                line["exception"] = str(message).split("\n", 1)[-1]
-            target.write(msgspec.json.encode(line, enc_hook=str).decode() + "\n")
-
-        _sink_ids.append(logger.add(write_json, level=config.level, format="{message}", catch=True))
-    else:
-        colors = target is sys.stderr and sys.stderr.isatty()
-        _sink_ids.append(
-            logger.add(target, level=config.level, format=TEXT_FORMAT, colorize=colors, backtrace=False, diagnose=False)
-        )
+    _writer.write_to(target, FORMATS[config.format], keeps_extra=config.format == "json")
+    # A traceback follows its line: without values, which may be secret.
+    _sink_ids.append(
+        logger.add(_writer.put, level=config.level, format="{message}", backtrace=False, diagnose=False, catch=True)
+    )
     logging.getLogger().setLevel(_OWN_LEVELS.get(config.level, config.level))
     if _forward not in logging.getLogger().handlers:
         logging.getLogger().addHandler(_forward)
@@ -72,6 +66,11 @@ def configure_logs(config: LoggingConfig) -> None:
 def says_info() -> bool:
     """Whether a line of level INFO would be written anywhere: what costs as much as a task is not made for nothing."""
     return bool(logger._core.min_level <= _INFO)  # type: ignore[attr-defined]
+
+
+def flush_logs(within_s: float = FLUSH_TIMEOUT_S) -> bool:
+    """Wait until what was logged so far is written, or nothing is for a second, or the time is up; whether it was."""
+    return _writer.flush(within_s)
 
 
 def message_of(record: logging.LogRecord) -> str:
@@ -89,13 +88,6 @@ def message_of(record: logging.LogRecord) -> str:
 def level_of(record: logging.LogRecord) -> str:
     """Return the highest level of the standard library's own that a record reaches: others have no name here."""
     return next((name for number, name in _LEVELS if record.levelno >= number), "DEBUG")
-
-
-def one_line(text: str) -> str:
-    """Return other people's text without line breaks and controls, so that it cannot look like a line of the log."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 _LEVELS = tuple((number, logging.getLevelName(number)) for number in (50, 40, 30, 20))

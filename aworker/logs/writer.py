@@ -1,0 +1,197 @@
+"""The thread that writes log lines, and the bounded queue before it.
+
+Invariant: `put` never waits for the target. While nothing can be written lines wait in the queue; what does not fit is
+dropped and counted, and the count is a line of its own once lines flow again.
+
+Why not loguru's own ``enqueue=True``: its queue is a pipe, which blocks whoever logs once it is full.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from aworker.logs.lines import Format, Line, as_text, plain_extra
+from aworker.metrics import totals
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+    from aworker.logs.files import Target
+
+MOST_LINES = 10_000
+SPARE_LINES = 1_000
+"""Of these, for warnings and errors alone."""
+MOST_CHARACTERS = 16_777_216
+CHUNK_CHARACTERS = 4_096
+"""Written at once: whole lines, no more than a pipe takes in one piece beside other writers."""
+WARNING = 30
+STUCK_S = 1.0
+RETRY_S = 0.5
+
+
+class _Change:
+    """Stands in the queue where lines begin to go elsewhere."""
+
+    def __init__(self, target: Target, format_: Format) -> None:
+        self.target = target
+        self.format = format_
+        self.is_done = False
+
+
+class Writer:
+    """Takes records from any thread, writes lines from its own."""
+
+    def __init__(self) -> None:
+        self._lines: deque[Line | _Change] = deque()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._target: Target | None = None
+        self._format: Format = as_text
+        self._keeps_extra = False
+        self._changes: deque[_Change] = deque()
+        # Each of these is written by one side alone: `put` is called by one thread at a time.
+        self._put_lines = self._put_size = self._dropped = 0
+        self._done_lines = self._taken_size = self._told = 0
+        self._reason = self._lost_for = ""
+        self._is_fork = False
+        os.register_at_fork(after_in_child=self._forked)
+
+    # Whoever logs.
+
+    def put(self, message: Message) -> None:
+        """Take a record; loguru calls this from the thread that logs."""
+        record = message.record
+        text = record["message"]
+        trace = str(message)[len(text) :].strip("\n") if record["exception"] is not None else ""
+        room = MOST_LINES if record["level"].no >= WARNING else MOST_LINES - SPARE_LINES
+        if len(self._lines) >= room or self._put_size - self._taken_size > MOST_CHARACTERS:
+            self._dropped += 1
+            totals.log_lines_dropped += 1
+            return
+        extra = plain_extra(record["extra"]) if self._keeps_extra else {}
+        line = Line(record["time"], record["level"].name, text, trace, extra)
+        if self._is_fork:
+            self._write_directly(line)
+            return
+        self._put_size += line.size
+        self._put_lines += 1
+        self._lines.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def write_to(self, target: Target, format_: Format, *, keeps_extra: bool) -> None:
+        """Send what is logged from now on there; what was logged before still goes where it went, if it can."""
+        self._keeps_extra = keeps_extra
+        change = _Change(target, format_)
+        self._changes.append(change)
+        self._lines.append(change)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="aworker-log", daemon=True)
+            self._thread.start()
+        self._wake.set()
+
+    def flush(self, within_s: float) -> bool:
+        """Wait until what was put so far is written; give up when nothing moves or the time is up."""
+        if self._thread is None or self._is_fork or threading.current_thread() is self._thread:
+            return True
+        goal, seen = self._put_lines, self._done_lines
+        began = moved = time.monotonic()
+        while self._done_lines < goal or self._dropped > self._told:
+            now = time.monotonic()
+            if self._done_lines != seen:
+                seen, moved = self._done_lines, now
+            if now - moved > min(STUCK_S, within_s) or now - began > within_s:
+                return False
+            self._wake.set()
+            time.sleep(0.001)
+        return True
+
+    def _write_directly(self, line: Line) -> None:
+        # In a process that a handler forked: the thread is not there.
+        target = self._target
+        if target is not None:
+            left = self._format(line).encode("utf-8", "backslashreplace")
+            while left:
+                left = left[target.write(left) :]
+
+    def _forked(self) -> None:
+        self._is_fork = True
+        self._lines.clear()
+
+    # The thread.
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._lines or self._dropped > self._told:
+                if self._lines and isinstance(change := self._lines[0], _Change):
+                    self._lines.popleft()
+                    self._apply(change)
+                else:
+                    self._write_some()
+
+    def _apply(self, change: _Change) -> None:
+        if not change.is_done:
+            change.is_done = True
+            self._changes.remove(change)
+            old = self._target
+            self._target, self._format, self._reason = change.target, change.format, ""
+            if old is not None:
+                old.close()
+
+    def _write_some(self) -> None:
+        data, lines, told = self._chunk()
+        left = data
+        while left:
+            assert self._target is not None
+            try:
+                left = left[self._target.write(left) :]
+            except Exception as error:  # noqa: BLE001 - whatever a stream raises: the thread must live
+                if self._changes:  # told to write elsewhere: there it can be written
+                    self._apply(self._changes[0])
+                    left = data
+                    continue
+                self._complain(str(error))
+                time.sleep(RETRY_S)
+        self._reason = ""
+        self._told = told
+        self._done_lines += lines
+
+    def _chunk(self) -> tuple[bytes, int, int]:
+        """Return what to write next, how many lines of the queue that is, and the losses told with it."""
+        parts: list[str] = []
+        size = lines = 0
+        told = self._told
+        while self._lines and size < CHUNK_CHARACTERS and isinstance(line := self._lines[0], Line):
+            text = self._formatted(line)
+            if lines and size + len(text) > CHUNK_CHARACTERS:
+                break
+            self._lines.popleft()
+            self._taken_size += line.size
+            parts.append(text)
+            size += len(text)
+            lines += 1
+        if self._dropped > told and len(self._lines) < MOST_LINES // 2:
+            told = self._dropped
+            why = self._lost_for or "they came faster than they could be written"
+            self._lost_for = ""
+            text = f"{told - self._told} lines of the log were dropped: {why}"
+            parts.append(self._formatted(Line(datetime.now(UTC).astimezone(), "WARNING", text, "", {})))
+        return "".join(parts).encode("utf-8", "backslashreplace"), lines, told
+
+    def _formatted(self, line: Line) -> str:
+        try:
+            return self._format(line)
+        except Exception as error:  # noqa: BLE001 - one odd line must not end the thread
+            return as_text(Line(line.at, line.level, f"a line that cannot be written: {error!r}", "", {}))
+
+    def _complain(self, reason: str) -> None:
+        if reason != self._reason and self._target is not None:
+            self._target.complain(reason)
+        self._reason = self._lost_for = reason
