@@ -31,6 +31,7 @@ class Keys:
         "minutes",
         "paused",
         "prefix",
+        "probe",
         "schedules",
         "workers",
     )
@@ -60,6 +61,8 @@ class Keys:
         """stream: dead letters, raw bytes in field ``payload``."""
         self.dead_bytes = f"{prefix}dead_bytes"
 
+        self.probe = f"{prefix}probe"
+        """never there: what is written only if it is there says whether the server takes more."""
         self.beats = f"{prefix}beats"
         """zset: worker_id to the epoch second of its last beat."""
         self.minutes = f"{prefix}minutes"

@@ -10,6 +10,8 @@ import typer
 from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, asked_of_redis, configured, redacted
 from aworker.errors import ConfigError, QueueUnavailable
 
+READY_TIMEOUT_S = 5.0
+
 if TYPE_CHECKING:
     import redis.asyncio
 
@@ -20,7 +22,9 @@ def check(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     redis_url: RedisUrlOption = None,
-    ready: Annotated[bool, typer.Option("--ready", help="Ask this host's worker whether it can consume.")] = False,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Ask this host's worker whether it can consume: 0 = yes, 1 = no.")
+    ] = False,
 ) -> None:
     """Check the configuration, show what is in force, ask Redis. Exit code 2: wrong, 69: Redis does not answer."""
     settings = configured(config, redis_url)
@@ -74,23 +78,27 @@ async def _version(client: redis.asyncio.Redis) -> str | None:
 
 
 def _check_ready(settings: Config, as_json: bool) -> None:
-    """Ask the worker of this host; for containers without curl."""
+    """Ask the worker of this host; for containers without curl. Exit code 1: it cannot consume, or none answers."""
+    import http.client
     import urllib.error
     import urllib.request
 
     import msgspec
 
-    http = settings.http
-    if not http.port:
+    where = settings.http
+    if not where.port:
         raise ConfigError("http.port must be set to ask a worker whether it is ready, was 0; set one, such as 9464")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{http.port}/readyz"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(where.host, where.host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{where.port}/readyz"
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        # Not by a proxy that the environment names: it is on this host.
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            url, timeout=READY_TIMEOUT_S
+        ) as response:
             body = response.read()
     except urllib.error.HTTPError as error:
         body = error.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         body = msgspec.json.encode({"ready": False, "reasons": [f"no worker answers at {url}: {error}"]})
     try:
         answer = msgspec.json.decode(body, type=dict[str, Any])

@@ -250,9 +250,12 @@ class Health:
     def __init__(self, address: str) -> None:
         self.address = address
         self.is_up: bool | None = None
+        self.reason = ""
+        """Why the last command failed; empty when it did not."""
 
     def down(self, reason: str) -> None:
         """Note that a command failed."""
+        self.reason = reason
         if self.is_up is not False:
             self.is_up = False
             logger.warning(f"Redis at {self.address} is unavailable: {reason}; trying again until it is back")
@@ -261,6 +264,7 @@ class Health:
         """Note that a command was answered."""
         if self.is_up is False:
             logger.info(f"Redis at {self.address} is back")
+            self.reason = ""
         self.is_up = True
 
 

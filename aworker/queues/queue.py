@@ -73,8 +73,11 @@ class Queue(Protocol):
     def held_back(self) -> Mapping[str, int]:
         """By label, the tasks that the last look at a level passed over because of a limit."""
 
-    def prove_claims(self) -> None:
-        """Make sure that `claim_age_s` speaks of Redis and not of having nothing to claim."""
+    def prove_claims(self, heard_at: float) -> None:
+        """Make sure that `claim_age_s` speaks of Redis and not of having nothing to claim.
+
+        ``heard_at``: when another connection was last answered, on this host's monotonic clock.
+        """
 
     async def claim(self) -> Lease | None:
         """Wait for the oldest task of the highest level; None when the drain has begun."""

@@ -1,33 +1,48 @@
-"""Whether a worker lives and whether it can consume, with the reasons why not."""
+"""Whether a worker lives and whether it can consume, with the reasons why not.
+
+Ready is: Redis answered a claim and took a renewal within the last seconds and takes new tasks, a child process is
+alive, and the drain has not begun. A level that is paused and slots that are all busy are no reasons: that is as it
+should be.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from aworker.worker.state import WorkerState
 
+CLAIM_MOST_S = 5.0
+"""A claim is asked every other second at the least, with nothing to claim too."""
 RENEWAL_MOST_S = 5.0
-"""A renewal is tried every second: one that is older says that Redis is away, frozen, or takes no writes."""
-BEAT_MOST_S = 12.0
-"""Without leases only the heartbeat is written, every 5 s."""
+"""Of the default interval; with a longer one two of them."""
+CHILDLESS_MOST_S = 5.0
+"""A child that ended is replaced within a second."""
 
 
 def reasons_against(state: WorkerState) -> list[str]:
     """Return why this worker cannot consume; nothing when it can."""
+    return list(_reasons(state))
+
+
+def _reasons(state: WorkerState) -> Iterator[str]:
+    where = f"Redis at {state.redis}"
+    trouble = f" ({state.trouble})" if state.trouble else ""
     if not state.is_started:
-        return ["the worker is starting"]
-    reasons = []
+        yield "the worker is starting" if state.is_up else f"the worker is starting: {where} does not serve{trouble}"
+        return
     if state.is_draining:
-        reasons.append("the worker drains: it takes nothing more")
-    most_s = RENEWAL_MOST_S if state.delivery == "leased" else BEAT_MOST_S
-    if state.renewal_age_s > most_s:
-        reasons.append(f"Redis at {state.redis} has taken no write for {state.renewal_age_s:.1f} s")
+        yield "the worker drains: it takes nothing more"
+    if state.fullness:
+        yield f"{where} is full and takes no new task ({state.fullness})"
+    if state.delivery == "leased" and state.claim_age_s > CLAIM_MOST_S:
+        yield f"{where} has answered no claim for {state.claim_age_s:.1f} s{trouble}"
+    elif state.renewal_age_s > max(RENEWAL_MOST_S, 2 * state.renew_interval_s):
+        yield f"{where} has taken no write for {state.renewal_age_s:.1f} s{trouble}"
     elif not state.is_up:
-        reasons.append(f"Redis at {state.redis} did not answer the last command")
-    pool = state.pool
-    if pool is not None and not pool.is_cold and not pool.idle + pool.busy + pool.spare:
-        reasons.append("no child process is alive")
-    return reasons
+        yield f"{where} did not serve the last command{trouble}"
+    if state.childless_s > CHILDLESS_MOST_S:
+        yield f"no child process has been alive for {state.childless_s:.1f} s"
 
 
 def readiness(state: WorkerState) -> tuple[int, dict[str, Any]]:

@@ -36,6 +36,9 @@ DESCRIBE_INTERVAL_S = 1.0
 MONITOR_TIMEOUT_S = 10
 LATE_S = 1.0
 CUT_AFTER_S = 2.0
+CUT_POPS_AFTER_S = 5.0
+"""Without leases: what a pop that is cut had taken is lost."""
+RETRY_INTERVAL_S = 0.5
 STALLED_EXIT_CODE = 70
 END_FLUSH_S = 2.0
 
@@ -109,8 +112,18 @@ class Heartbeat:
 
     @property
     def renewal_age_s(self) -> float:
-        """Seconds since Redis last took a renewal (without leases: a heartbeat)."""
+        """Seconds since Redis last took a renewal of the leases; without leases: since it last answered."""
         return time.monotonic() - self._renewed_at
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the worker serves."""
+        return self._ready
+
+    @property
+    def fullness(self) -> str:
+        """Why Redis takes nothing new, in its words; empty when it takes it."""
+        return self._renewer.fullness
 
     @property
     def loop_lag_s(self) -> float:
@@ -144,8 +157,8 @@ class Heartbeat:
                     self._tell(self._on_renewal, renewal)
                 elif beats:
                     self._renewer.beat(text, says)
-                elif says is not None:
-                    self._renewer.present(says)
+                else:
+                    self._renewer.probe(says)
                 self._renewed_at = renewed_at = time.monotonic()
                 if beats:
                     beat_at = now
@@ -154,10 +167,11 @@ class Heartbeat:
                     self._said(levels)
             except QueueUnavailable:
                 totals.renewals["failed"] += self._leased
-                if time.monotonic() - renewed_at > CUT_AFTER_S:
+                if time.monotonic() - renewed_at > (CUT_AFTER_S if self._leased else CUT_POPS_AFTER_S):
                     renewed_at = time.monotonic()
                     self._tell(self._on_cut)
-            self._poke.wait(config.worker.renew_interval_s)
+            is_well = self._renewed_at >= now
+            self._poke.wait(min(config.worker.renew_interval_s, float("inf") if is_well else RETRY_INTERVAL_S))
             self._poke.clear()
         if self._ready and self.renewal_age_s < CUT_AFTER_S:
             with contextlib.suppress(QueueUnavailable):  # it is on its way out

@@ -18,17 +18,25 @@ class WorkerState(msgspec.Struct, frozen=True):
     is_draining: bool
     is_up: bool
     """Whether the last command was answered."""
+    trouble: str
+    """Why it was not."""
+    fullness: str
+    """Why Redis takes nothing new, in its words; empty when it takes it."""
     slots: int
     busy: int
     reserved: dict[str, int]
     """In effect, by level."""
     renewal_age_s: float
-    """Since Redis last took a renewal of the leases: what cannot be renewed cannot be claimed either."""
+    """Since Redis last took a renewal of the leases; without leases: since it last answered."""
+    renew_interval_s: float
+    """How often it is asked to."""
     loop_lag_s: float
     round_trips: int
     reloads: int
     failed_reloads: int
     pool: PoolStats | None
+    childless_s: float
+    """For how long no child process has been alive; 0 without a pool."""
     claim_age_s: float = 0.0
     """Since Redis last answered a claim; a worker that need not claim asks for nothing every other second."""
     held: int = 0

@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,6 +31,7 @@ from aworker.execution.pool.parent import LogRecord, Pool, PoolSettings, open_po
 from aworker.execution.registry import Registry
 from aworker.logs import configure_logs, flush_logs
 from aworker.outcome import Returned
+from aworker.queues.connection import Health
 from aworker.queues.lane.leased import open_leased_queue
 from aworker.queues.lane.plain import open_plain_queue
 from aworker.queues.pauses import Pauses
@@ -48,7 +50,7 @@ from aworker.worker.slot import CANCELLED, Slot
 from aworker.worker.state import WorkerState
 
 TICK_S = 0.25
-PROOF_INTERVAL_S = 1.0
+PROOF_INTERVAL_S = 0.5
 PROVEN_S = 1.5
 """A claim answered so lately needs no other to prove that Redis lets this worker claim."""
 LOOK_TIMEOUT_S = 5.0
@@ -103,6 +105,8 @@ class Supervisor:
         self._queue: Queue | None = None
         self._pool: Pool | None = None
         self._heartbeat: Heartbeat | None = None
+        self._health: Health | None = None
+        self._had_children_at = time.monotonic()
 
     async def run(self) -> None:
         """Serve until drained. Raises ConfigError when the server cannot be used."""
@@ -122,24 +126,31 @@ class Supervisor:
 
     def state(self) -> WorkerState:
         """Say what this worker is doing."""
-        config, queue, heartbeat = self._live.value, self._queue, self._heartbeat
+        config, queue, heartbeat, health = self._live.value, self._queue, self._heartbeat, self._health
         labels = [level.label for level in config.queues]
+        pool = self._pool.stats() if self._pool else None
+        if pool is None or pool.is_cold or pool.idle + pool.busy + pool.spare:
+            self._had_children_at = time.monotonic()
         return WorkerState(
             worker_id=self.worker_id,
             delivery=config.worker.delivery,
-            redis=queue.health.address if queue else "",
-            is_started=heartbeat is not None,
+            redis=health.address if health else "",
+            is_started=heartbeat is not None and heartbeat.is_ready,
             is_draining=self._draining.is_set(),
-            is_up=queue is not None and queue.health.is_up is not False,
+            is_up=health is None or health.is_up is not False,
+            trouble=health.reason if health else "",
+            fullness=heartbeat.fullness if heartbeat else "",
             slots=config.worker.slots,
             busy=len(self._runs),
             reserved=dict(zip(labels, config.reserved_slots, strict=True)),
             renewal_age_s=heartbeat.renewal_age_s if heartbeat else float("inf"),
+            renew_interval_s=config.worker.renew_interval_s,
             loop_lag_s=heartbeat.loop_lag_s if heartbeat else 0.0,
             round_trips=queue.round_trips if queue else 0,
             reloads=self._reload.succeeded,
             failed_reloads=self._reload.failed,
-            pool=self._pool.stats() if self._pool else None,
+            pool=pool,
+            childless_s=time.monotonic() - self._had_children_at if pool else 0.0,
             claim_age_s=queue.claim_age_s if queue else float("inf"),
             held=len(queue.active) if queue else 0,
             running=Counter((run.task.task_type, run.lease.label) for run in self._runs.values()),
@@ -161,6 +172,7 @@ class Supervisor:
         self._set_limits()
         async with AsyncExitStack() as stack:
             queue = await stack.enter_async_context(self._open_queue())
+            self._health = queue.health
             await _check_server(queue, config)
             pool = None
             if any(handler.uses_pool for handler in self._registry):
@@ -256,7 +268,7 @@ class Supervisor:
 
     async def _prove_claims(self) -> None:
         if self._queue is not None and self._queue.claim_age_s > PROVEN_S:
-            self._queue.prove_claims()
+            self._queue.prove_claims(time.monotonic() - self._heartbeat.renewal_age_s if self._heartbeat else 0.0)
 
     # Slots, as many as configured.
 

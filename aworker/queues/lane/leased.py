@@ -159,7 +159,7 @@ class LeasedQueue:
         """Seconds since a claim was last answered."""
         return time.monotonic() - self.lane.claim_answered_at
 
-    def prove_claims(self) -> None:
+    def prove_claims(self, heard_at: float) -> None:
         """Claim nothing, if nothing else was claimed: the answer says that this worker could."""
         self.lane.prove()
 

@@ -34,6 +34,8 @@ from aworker.task import Task, decode_task
 
 COUNTS_KEPT = 1_000
 UNBLOCK_TRIES = 3
+REFUSED_WITHIN_S = 0.1
+"""A pop that waits for longer was not refused."""
 
 Command = tuple[Any, ...]
 
@@ -61,7 +63,7 @@ class PlainQueue:
         self._taken = 0
         self.round_trips = 0
         """Pops and writes answered so far."""
-        self._popped_at = float("-inf")
+        self._popped_at = self._sent_at = float("-inf")
         self._delayed: dict[int, tuple[asyncio.TimerHandle, Lease]] = {}
         """Tasks that wait to be put back, by this process's number for them: a crash loses them."""
         self._deliveries: dict[bytes, int] = {}
@@ -85,6 +87,7 @@ class PlainQueue:
                         del self._popping[link]
                         await self._resumed.wait()
                         continue
+                    self._sent_at = time.monotonic()
                     (reply,) = await link.call([("BRPOP", *names, self._live.value.worker.block_timeout_s)])
                     if isinstance(reply, BaseException):
                         raise QueueUnavailable(f"it refuses a pop: {reply}")
@@ -191,8 +194,10 @@ class PlainQueue:
         """Seconds since a pop was last answered: up to ``worker.block_timeout_s`` while nothing comes."""
         return time.monotonic() - self._popped_at
 
-    def prove_claims(self) -> None:
-        """Do nothing: a pop that waits is answered at the end of its time."""
+    def prove_claims(self, heard_at: float) -> None:
+        """Take note that a pop waits: it is answered at the end of its time, but one that is refused is so at once."""
+        if self.health.is_up is False and self._popping and heard_at > self._sent_at + REFUSED_WITHIN_S:
+            self.health.up()
 
     @property
     def leases(self) -> Leases | None:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from aworker.config import LiveConfig
 from aworker.errors import QueueUnavailable
@@ -54,6 +54,8 @@ class Renewer:
         )
         self.refusal = ""
         """Why what this worker does could not be written the last time; empty when it was."""
+        self.fullness = ""
+        """Why the server takes nothing new, as it said the last time; empty when it takes it."""
         self._connects = 0
         self._is_cut = True
 
@@ -74,13 +76,14 @@ class Renewer:
             ],
         )
         try:
-            reply, *said = self._sent([command, *self._beats(says)])
+            reply, probed, *said = self._sent([command, self._probe, *self._beats(says)])
             if isinstance(reply, RedisError):
                 raise QueueUnavailable(str(reply))
         except QueueUnavailable:
             self._is_cut = True
             raise
         heard_at = time.monotonic()
+        self._probed(probed)
         self._note(said)
         if self._is_cut:
             self._is_cut = False
@@ -116,14 +119,30 @@ class Renewer:
             ("PUBLISH", HEARTBEAT_CHANNEL, heartbeat),
         ]
         stored, published, *said = self._sent([*commands, *self._beats(says)])
-        for reply in (stored, published):
+        for reply in (self._probed(stored), published):
             if isinstance(reply, RedisError):
                 raise QueueUnavailable(str(reply))
+        self._note(said)
+
+    def probe(self, says: Says | None = None) -> None:
+        """Ask whether the server takes writes, without leaving any. Raises QueueUnavailable."""
+        reply, *said = self._sent([self._probe, *self._beats(says)])
+        if isinstance(self._probed(reply), RedisError):
+            raise QueueUnavailable(str(reply))
         self._note(said)
 
     def present(self, says: Says) -> None:
         """Say what this worker does, and nothing else. Raises QueueUnavailable."""
         self._note(self._sent(self._beats(says)))
+
+    @property
+    def _probe(self) -> tuple[Any, ...]:
+        # Refused by a full server as a push is, and where it is taken nothing is written.
+        return "SET", self._keys.probe, "", "XX"
+
+    def _probed(self, reply: Any) -> Any:
+        self.fullness = str(reply) if isinstance(reply, OutOfMemoryError) else ""
+        return None if self.fullness else reply
 
     def _beats(self, says: Says | None) -> list[tuple[Any, ...]]:
         return [] if says is None else [scripts.BEAT.command(*beat_command_parts(self._keys, *says))]

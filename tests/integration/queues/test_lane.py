@@ -124,7 +124,7 @@ async def test_a_claim_can_be_proven_without_claiming(queue: QueueScripts, redis
             queue.client.lpush(NORMAL, task("stays"))
             assert lane.claim_age_s == float("inf")
         before = lane.lane.claim_answered_at
-        lane.prove_claims()
+        lane.prove_claims(0)
         await eventually(lambda: _value(lane.lane.claim_answered_at > before))
 
         assert queue.client.zscore(queue.keys.workers, "w1") is not None
@@ -135,12 +135,12 @@ async def test_a_claim_can_be_proven_without_claiming(queue: QueueScripts, redis
 
 async def test_a_server_that_takes_no_writes_proves_nothing(queue: QueueScripts, redis_url: str) -> None:
     async with lane_of(settings_of(redis_url)) as lane:
-        lane.prove_claims()
+        lane.prove_claims(0)
         await eventually(lambda: _value(lane.claim_age_s < 5))
         queue.client.replicaof("127.0.0.1", 1)
         try:
             asked_at = time.monotonic()
-            lane.prove_claims()
+            lane.prove_claims(0)
             await eventually(lambda: _value(lane.health.is_up is False))
             assert lane.claim_age_s > time.monotonic() - asked_at
         finally:

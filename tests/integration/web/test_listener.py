@@ -8,8 +8,9 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import httpx2
@@ -34,8 +35,7 @@ async def served(url: str, port: int, **sections: Any) -> AsyncIterator[httpx2.A
         http=HttpConfig(port=port),
         pool=PoolConfig(processes=1, warm=True),
         results=ResultsConfig(repeat_fast_after_s=0),
-        worker=WorkerConfig(slots=4, drain_timeout_s=1),
-        **sections,
+        **{"worker": WorkerConfig(slots=4, drain_timeout_s=1), **sections},
     )
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: app.serve(LiveConfig(config), burst=False))
@@ -69,7 +69,7 @@ async def test_a_scrape_says_what_waits_and_what_ended(queue: QueueScripts, redi
         )
         queue.client.lpush(PRIORITY, b"\x00 no task", task('odd"\n', task_type='no"such\ntype'))
         await eventually(lambda: _is(queue.client.xlen(queue.keys.dead) == 2))
-        await eventually(lambda: _is(queue.client.exists("task_result:p") == 1))
+        await eventually(lambda: _is(b'"completed"' in (queue.client.get("task_result:p") or b"")))
         await anyio.sleep(0.1)
         response = await client.get("/metrics")
 
@@ -128,14 +128,59 @@ async def test_readiness_follows_the_server(tmp_path: Path) -> None:
             await eventually(lambda: is_ready(client))
 
 
-async def test_a_replica_that_takes_no_writes_is_not_ready(tmp_path: Path) -> None:
-    with Server(tmp_path) as server:
-        async with served(server.url, free_port()) as client:
-            with server.client() as redis_client:
-                redis_client.replicaof("127.0.0.1", 1)
-                await eventually(lambda: is_ready(client, 503))
-                redis_client.replicaof("NO", "ONE")
+async def why_not(client: httpx2.AsyncClient) -> str:
+    return " ".join((await client.get("/readyz")).json()["reasons"])
+
+
+@pytest.mark.parametrize("delivery", ["leased", "at-most-once"])
+@pytest.mark.parametrize(
+    ("bad", "good", "reason"),
+    [
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE"), "read only replica"),
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0"), "is full and takes no new task"),
+    ],
+)
+async def test_a_server_that_takes_no_writes_makes_it_unready(
+    tmp_path: Path, delivery: Literal["leased", "at-most-once"], bad: Any, good: Any, reason: str
+) -> None:
+    worker = WorkerConfig(slots=4, drain_timeout_s=1, delivery=delivery)
+    with Server(tmp_path) as server, server.client() as redis_client:
+        async with served(server.url, free_port(), worker=worker) as client:
+            redis_client.execute_command(*bad)
+            await eventually(lambda: is_ready(client, 503))
+            await eventually(lambda: _is_said(client, reason))
+            redis_client.execute_command(*good)
             await eventually(lambda: is_ready(client))
+
+
+@pytest.mark.parametrize("delivery", ["leased", "at-most-once"])
+async def test_a_server_that_is_away_and_back(tmp_path: Path, delivery: Literal["leased", "at-most-once"]) -> None:
+    worker = WorkerConfig(slots=4, drain_timeout_s=1, delivery=delivery)
+    with Server(tmp_path) as server:
+        async with served(server.url, free_port(), worker=worker) as client:
+            server.stop()
+            await eventually(lambda: is_ready(client, 503))
+            assert "Error 111" in await why_not(client)
+            server.start()
+            await eventually(lambda: is_ready(client))
+
+
+async def test_paused_levels_and_busy_slots_are_ready(queue: QueueScripts, redis_url: str) -> None:
+    queue.client.hset(queue.keys.paused, mapping={"queue " + NORMAL: "1", "queue " + PRIORITY: "1"})
+    async with served(redis_url, free_port()) as client:
+        ages_s: list[float] = []
+
+        async def claimed_again() -> bool:
+            assert await is_ready(client), await why_not(client)
+            found = values((await client.get("/metrics")).text)
+            ages_s.append(found["aworker_claim_age_seconds", ()])
+            return sum(later < earlier for earlier, later in pairwise(ages_s)) >= 2
+
+        await eventually(claimed_again)
+
+
+async def _is_said(client: httpx2.AsyncClient, reason: str) -> bool:
+    return reason in await why_not(client)
 
 
 async def test_a_port_that_is_taken_is_a_warning(queue: QueueScripts, redis_url: str) -> None:

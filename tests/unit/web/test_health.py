@@ -7,9 +7,27 @@ from aworker.execution.pool.parent import PoolStats
 from aworker.web.health import readiness, reasons_against
 from aworker.worker.state import WorkerState
 
-POOL = PoolStats(2, 1, 1, 1, 0, 3, 0, 0, 0)
 WELL = WorkerState(
-    "w", "leased", "127.0.0.1:6379/0", True, False, True, 16, 2, {"priority": 2}, 0.5, 0.1, 9, 0, 0, POOL
+    worker_id="w",
+    delivery="leased",
+    redis="127.0.0.1:6379/0",
+    is_started=True,
+    is_draining=False,
+    is_up=True,
+    trouble="",
+    fullness="",
+    slots=16,
+    busy=2,
+    reserved={"priority": 2},
+    renewal_age_s=0.5,
+    renew_interval_s=1.0,
+    loop_lag_s=0.1,
+    round_trips=9,
+    reloads=0,
+    failed_reloads=0,
+    pool=PoolStats(2, 1, 1, 1, 0, 3, 0, 0, 0),
+    childless_s=0.0,
+    claim_age_s=1.2,
 )
 
 
@@ -21,12 +39,18 @@ def test_a_worker_that_renews_and_has_children_is_ready() -> None:
     ("change", "reason"),
     [
         ({"is_started": False}, "starting"),
+        (
+            {"is_started": False, "is_up": False, "trouble": "Error 111"},
+            "the worker is starting: Redis at 127.0.0.1:6379/0 does not serve (Error 111)",
+        ),
         ({"is_draining": True}, "drains"),
         ({"renewal_age_s": 7.0}, "has taken no write for 7.0 s"),
         ({"renewal_age_s": float("inf")}, "has taken no write"),
-        ({"is_up": False}, "did not answer"),
-        ({"pool": PoolStats(2, 0, 0, 0, 0, 3, 3, 0, 0)}, "no child process is alive"),
-        ({"delivery": "at-most-once", "renewal_age_s": 13.0}, "has taken no write"),
+        ({"claim_age_s": 5.5, "trouble": "READONLY"}, "has answered no claim for 5.5 s (READONLY)"),
+        ({"is_up": False, "trouble": "Connection refused"}, "did not serve the last command (Connection refused)"),
+        ({"fullness": "command not allowed"}, "is full and takes no new task (command not allowed)"),
+        ({"childless_s": 6.0}, "no child process has been alive for 6.0 s"),
+        ({"delivery": "at-most-once", "renewal_age_s": 7.0}, "has taken no write"),
     ],
 )
 def test_a_worker_that_cannot_consume_says_why(change: dict[str, Any], reason: str) -> None:
@@ -36,15 +60,15 @@ def test_a_worker_that_cannot_consume_says_why(change: dict[str, Any], reason: s
     assert reason in " ".join(body["reasons"])
 
 
-def test_a_paused_level_and_full_slots_are_ready() -> None:
-    assert reasons_against(msgspec.structs.replace(WELL, busy=16)) == []
-
-
-def test_children_that_no_task_has_needed_are_not_missed() -> None:
-    cold = PoolStats(2, 0, 0, 0, 0, 0, 0, 0, 0, is_cold=True)
-
-    assert reasons_against(msgspec.structs.replace(WELL, pool=cold)) == []
-
-
-def test_without_a_pool_no_child_is_missed() -> None:
-    assert reasons_against(msgspec.structs.replace(WELL, pool=None)) == []
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"busy": 16},
+        {"childless_s": 0.4, "pool": PoolStats(1, 0, 0, 0, 0, 3, 3, 0, 0)},
+        {"pool": None},
+        {"renew_interval_s": 5.0, "renewal_age_s": 6.0},
+        {"delivery": "at-most-once", "claim_age_s": 50.0},
+    ],
+)
+def test_what_is_as_it_should_be_is_no_reason(change: dict[str, Any]) -> None:
+    assert reasons_against(msgspec.structs.replace(WELL, **change)) == []
