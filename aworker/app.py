@@ -23,7 +23,7 @@ from aworker.config import Config, LiveConfig
 from aworker.errors import ConfigError
 from aworker.execution.registry import Registry, declared
 from aworker.execution.schedules import schedules_of
-from aworker.logs import configure_logs, flush_logs
+from aworker.logs import configure_logs, flush_logs, known_secrets
 from aworker.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def run(
     on_listening: Callable[[str], object] = str,
 ) -> int:
     """Configure the logs, `serve`, and return the exit code. Raises ConfigError."""
-    configure_logs(config.logging)
+    configure_logs(config.logging, known_secrets(config))
 
     async def serve_it() -> None:
         await serve(

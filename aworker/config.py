@@ -113,6 +113,10 @@ class LoggingConfig(Section, frozen=True):
     format: Literal["text", "json"] = "text"
     file: str = ""
     """Path to append to; empty = stderr."""
+    rotation: str = ""
+    """When the file is renamed and a new one begun: a size, an interval or a time, such as "100 MB"; empty = never."""
+    retention: str | Annotated[int, msgspec.Meta(ge=1)] = ""
+    """Renamed files that are kept: a number, or an age such as "14 days"; empty = all."""
 
 
 class HttpConfig(Section, frozen=True):
@@ -495,6 +499,7 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
             "its caller would hear of a timeout instead of the reason",
         ),
     ]
+    rules += _logging_rules(config.logging)
     for index, queue in enumerate(config.queues):
         at = f"queues[{index}]"
         rules += [
@@ -568,6 +573,41 @@ def _broken_ticks(one: ScheduleConfig) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _logging_rules(config: LoggingConfig) -> list[tuple[bool, str, str, Any, str]]:
+    rotation, retention = config.rotation, config.retention
+    if not rotation and not retention:
+        return []
+    return [
+        (bool(config.file), "logging.file", "set where rotation or retention is", config.file, "name the file"),
+        (bool(rotation), "logging.rotation", "set where retention is", rotation, 'such as "100 MB" or "00:00"'),
+        (
+            not rotation or _is_understood(rotation=rotation),
+            "logging.rotation",
+            'a size, an interval or a time of the day, as in "100 MB", "1 week", "00:00", "sunday at 03:00"',
+            rotation,
+            "correct it",
+        ),
+        (
+            not retention or _is_understood(retention=retention),
+            "logging.retention",
+            'a number of files or an age, as in 10 or "14 days"',
+            retention,
+            "correct it",
+        ),
+    ]
+
+
+def _is_understood(**options: Any) -> bool:
+    from loguru import logger
+
+    try:
+        # Nothing is opened: loguru alone knows its words.
+        logger.remove(logger.add("no-such-folder/log", delay=True, level=1_000, **options))
+    except ValueError:
+        return False
+    return True
 
 
 def _routing_rules(config: Config, labels: list[str]) -> list[tuple[bool, str, str, Any, str]]:

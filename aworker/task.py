@@ -24,6 +24,14 @@ class Task(msgspec.Struct, frozen=True):
     args: dict[str, Any]
     created_at: str | None = None
     priority: str = "normal"
+    traceparent: str | None = None
+    """The trace it is part of (W3C Trace Context); None when absent or none of that form."""
+    tracestate: str | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace's id, 32 hexadecimal digits."""
+        return None if self.traceparent is None else self.traceparent[3:35]
 
     @property
     def created_at_s(self) -> float | None:
@@ -51,6 +59,9 @@ class _Wire(msgspec.Struct):
     args: dict[str, Any] | None = None
     created_at: str | None = None
     priority: str | None = None
+    # Whatever stands there must not make a task bad input: read only where it is text.
+    traceparent: msgspec.Raw = msgspec.Raw()
+    tracestate: msgspec.Raw = msgspec.Raw()
 
 
 class _Identity(msgspec.Struct):
@@ -65,6 +76,8 @@ _wire = msgspec.json.Decoder(_Wire)
 _identity = msgspec.json.Decoder(_Identity)
 _anything = msgspec.json.Decoder()
 _string = msgspec.json.Decoder(str)
+# Other versions than 00 may carry more.
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*|)\Z", re.ASCII | re.DOTALL)
 # A field of the identity, any other string (to the end of the text if it is not closed), a run of brackets.
 _TOKEN = re.compile(
     r'"(task_id|task_type|priority)"\s*:\s*("(?:[^"\\]|\\.)*+")|"(?:[^"\\]|\\.)*+"?|([{\[]+)|([}\]]+)', re.DOTALL
@@ -97,7 +110,31 @@ def decode_task(payload: bytes, max_bytes: int) -> Task:
         wire.task_type.encode()
     except UnicodeEncodeError:
         raise PayloadInvalid("task_id and task_type must be Unicode text, held a lone surrogate") from None
-    return Task(wire.task_id, wire.task_type, wire.args or {}, wire.created_at, wire.priority or "normal")
+    traceparent = _traceparent(_text_of(wire.traceparent)) if wire.traceparent else None
+    return Task(
+        wire.task_id,
+        wire.task_type,
+        wire.args or {},
+        wire.created_at,
+        wire.priority or "normal",
+        traceparent,
+        _text_of(wire.tracestate) if traceparent is not None else None,
+    )
+
+
+def _text_of(raw: msgspec.Raw) -> str | None:
+    try:
+        return _string.decode(raw)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _traceparent(value: str | None) -> str | None:
+    if value is None or (match := _TRACEPARENT.match(value)) is None:
+        return None
+    version, trace_id, span_id, rest = match.groups()
+    is_wrong = version == "ff" or not trace_id.strip("0") or not span_id.strip("0") or (version == "00" and rest)
+    return None if is_wrong else value[:55]
 
 
 def salvage_identity(payload: bytes) -> tuple[str | None, str, str]:

@@ -48,9 +48,9 @@ class Run:
     ``scope`` is the cancel scope that the caller runs it in, and leaves when it is cancelled.
     """
 
-    __slots__ = ("handler", "is_stopped", "lease", "owner", "scope", "stopped_with", "task")
+    __slots__ = ("fields", "handler", "is_stopped", "lease", "owner", "scope", "stopped_with", "task")
 
-    def __init__(self, task: Task, lease: Lease, handler: Handler, scope: anyio.CancelScope) -> None:
+    def __init__(self, task: Task, lease: Lease, handler: Handler, scope: anyio.CancelScope, slot: int = 0) -> None:
         self.task = task
         self.lease = lease
         self.handler = handler
@@ -59,6 +59,8 @@ class Run:
         """The loop's task that runs the handler, once it does."""
         self.stopped_with: Outcome | None = None
         self.is_stopped = False
+        self.fields = log_fields(task, lease, slot)
+        """What its lines in the log carry."""
         lease.on_lost = self._lost
 
     def stop(self, outcome: Outcome) -> None:
@@ -85,6 +87,18 @@ class Run:
         self.stop(Lost())
 
 
+def log_fields(task: Task, lease: Lease, slot: int) -> dict[str, Any]:
+    """Return what every line of the log about one delivery carries."""
+    return {
+        "task_id": task.task_id,
+        "task_type": task.task_type,
+        "queue": lease.label,
+        "delivery": lease.delivery,
+        "slot": slot,
+        "trace_id": task.trace_id,
+    }
+
+
 class Executor:
     """Runs handlers in the loop or in the pool."""
 
@@ -97,7 +111,7 @@ class Executor:
 
         Whatever a handler raises or returns is an outcome; so is a fault of this code itself, which is logged.
         """
-        named = running_task.set(run.task)
+        named = running_task.set(run.fields)
         try:
             return await self._ended(run, progress)
         except Exception as error:  # noqa: BLE001 - the last net: no fault may end the slot

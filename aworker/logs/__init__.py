@@ -10,50 +10,65 @@ from __future__ import annotations
 import atexit
 import contextvars
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from aworker.config import LoggingConfig
 from aworker.errors import ConfigError
-from aworker.logs.files import open_target
-from aworker.logs.lines import FORMATS, one_line
+from aworker.logs.files import keep_a_logger, open_target
+from aworker.logs.lines import FORMATS, one_line, process
+from aworker.logs.secrets import Secrets, known_secrets
 from aworker.logs.writer import Writer
 
 if TYPE_CHECKING:
     from loguru import Record
 
-    from aworker.task import Task
-
-__all__ = ["configure_logs", "flush_logs", "level_of", "message_of", "one_line", "running_task", "says_info"]
+__all__ = [
+    "configure_logs",
+    "flush_logs",
+    "known_secrets",
+    "level_of",
+    "message_of",
+    "name_worker",
+    "one_line",
+    "running_task",
+    "says_info",
+]
 
 FLUSH_TIMEOUT_S = 5.0
 
-running_task: contextvars.ContextVar[Task | None] = contextvars.ContextVar("running_task", default=None)
-"""The task whose handler runs in this context of the loop; what the handler starts inherits it."""
+running_task: contextvars.ContextVar[Mapping[str, Any] | None] = contextvars.ContextVar("running_task", default=None)
+"""What lines say of the task whose handler runs in this context of the loop; what the handler starts inherits it."""
 
 _sink_ids: list[int] = []
 _INFO = 20
 _writer = Writer()
 
 
-def configure_logs(config: LoggingConfig) -> None:
+def configure_logs(config: LoggingConfig, secrets: tuple[str, ...] = ()) -> None:
     """Send every log line where the configuration says; earlier sinks of ours are taken away.
+
+    ``secrets``: values that no line may hold, beside what looks like a secret (`known_secrets`).
 
     Raises ConfigError when the file cannot be opened; then everything stays as it was.
     """
+    if not _sink_ids:
+        logger.remove()
+        keep_a_logger()
     try:
         target = open_target(config)
     except OSError as error:
         raise ConfigError(f"logging.file must be writable, was not ({error}); check the path") from error
     if not _sink_ids:
-        logger.remove()
         logger.configure(patcher=_name_task)
         logging.captureWarnings(True)
         atexit.register(flush_logs)
     while _sink_ids:
         logger.remove(_sink_ids.pop())
-    _writer.write_to(target, FORMATS[config.format], keeps_extra=config.format == "json")
+    is_json = config.format == "json"
+    _writer.write_to(target, FORMATS[config.format], keeps_extra=is_json, secrets=Secrets(secrets))
     # A traceback follows its line: without values, which may be secret.
     _sink_ids.append(
         logger.add(_writer.put, level=config.level, format="{message}", backtrace=False, diagnose=False, catch=True)
@@ -66,6 +81,11 @@ def configure_logs(config: LoggingConfig) -> None:
 def says_info() -> bool:
     """Whether a line of level INFO would be written anywhere: what costs as much as a task is not made for nothing."""
     return bool(logger._core.min_level <= _INFO)  # type: ignore[attr-defined]
+
+
+def name_worker(worker_id: str) -> None:
+    """Let every JSON line of this process say which worker it is of."""
+    process["worker_id"] = worker_id
 
 
 def flush_logs(within_s: float = FLUSH_TIMEOUT_S) -> bool:
@@ -107,10 +127,11 @@ _forward = _Forward()
 
 
 def _name_task(record: Record) -> None:
-    task = running_task.get()
+    fields = running_task.get()
     extra = record["extra"]
     # Lines of a child name its task already.
-    if task is None or "pid" in extra or ("task_id" in extra and extra["task_id"] is None):
+    if fields is None or "pid" in extra or ("task_id" in extra and extra["task_id"] is None):
         return
-    extra["task_id"], extra["task_type"] = task.task_id, task.task_type
-    record["message"] = f"[{one_line(f'{task.task_type} task {task.task_id}')}] {record['message']}"
+    extra.update(fields)
+    task = one_line(f"{fields['task_type']} task {fields['task_id']}")
+    record["message"] = f"[{task}] {record['message']}"

@@ -9,6 +9,7 @@ and Python aborts when it wants to flush that stream on its way out.
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import io
 import os
@@ -17,6 +18,8 @@ import stat
 import sys
 import time
 from typing import Protocol
+
+from loguru import logger
 
 from aworker.config import LoggingConfig
 
@@ -48,7 +51,10 @@ def open_target(config: LoggingConfig) -> Target:
     if is_pipe and not os.access(config.file, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), config.file)
     # A pipe is opened when there is something to write: that waits for its reader.
-    return Opened(config.file, None if is_pipe else _open(config.file))
+    number = None if is_pipe else _open(config.file)
+    if config.rotation and number is not None and stat.S_ISREG(os.fstat(number).st_mode):
+        return Rotated(config.file, number, config.rotation, config.retention)
+    return Opened(config.file, number)
 
 
 def _is_stderr() -> bool:
@@ -109,7 +115,7 @@ class Opened(Descriptor):
         elif now - self._looked_at > LOOK_INTERVAL_S:
             self._looked_at = now
             if self._is_moved():
-                self.close()
+                Opened.close(self)
                 self._number = _open(self._name)
         return super().write(data)
 
@@ -124,6 +130,49 @@ class Opened(Descriptor):
             return not os.path.samestat(os.stat(self._name), os.fstat(self._number))
         except FileNotFoundError:
             return True
+
+
+class Rotated(Opened):
+    """A file that loguru renames when it is full or old, and of which it keeps the newest.
+
+    loguru's own sink never writes: it keeps what a full disk refused in a buffer and writes it twice.
+    """
+
+    def __init__(self, path: str, number: int, rotation: str, retention: str | int) -> None:
+        super().__init__(path, number)
+        self._rotator = copy.deepcopy(_without_sinks)
+        self._rotator.add(
+            path.replace("{", "{{").replace("}", "}}"),
+            format="{message}",
+            rotation=rotation,
+            retention=retention or None,
+            watch=True,
+            catch=False,
+        )
+        self._looked_at = float("-inf")
+
+    def write(self, data: bytes) -> int:
+        """Rotate where it is time, and write."""
+        try:
+            self._rotator.opt(raw=True).info("")
+        except OSError as error:
+            self.complain(f"it cannot be rotated: {error}")
+        self._looked_at = float("-inf")
+        return super().write(data)
+
+    def close(self) -> None:
+        """Close it, and what rotates it."""
+        super().close()
+        self._rotator.remove()
+
+
+def keep_a_logger() -> None:
+    """Keep a copy of loguru's logger for `Rotated`: before it has sinks, which cannot be copied."""
+    global _without_sinks
+    _without_sinks = copy.deepcopy(logger)
+
+
+_without_sinks = logger
 
 
 class Stream:

@@ -15,7 +15,9 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from aworker.logs.lines import Format, Line, as_text, plain_extra
+from aworker.logs.floods import Floods
+from aworker.logs.lines import RAW_MOST, Format, Line, as_text, cut, cut_trace, plain_extra
+from aworker.logs.secrets import Secrets
 from aworker.metrics import totals
 
 if TYPE_CHECKING:
@@ -32,6 +34,14 @@ CHUNK_CHARACTERS = 4_096
 WARNING = 30
 STUCK_S = 1.0
 RETRY_S = 0.5
+FLOOD_MOST = 1_500
+LOOK_S = 1.0
+"""How often a flood is looked at."""
+
+
+def _words(text: str) -> str:
+    # What `_name_task` and the pool put before a handler's line.
+    return text.partition("] ")[2] if text.startswith("[") else text
 
 
 class _Change:
@@ -58,6 +68,11 @@ class Writer:
         self._put_lines = self._put_size = self._dropped = 0
         self._done_lines = self._taken_size = self._told = 0
         self._reason = self._lost_for = ""
+        self._own: list[Line] = []
+        """What the thread itself has to say."""
+        self._floods = Floods()
+        self._ends_floods = False
+        self._secrets = Secrets()
         self._is_fork = False
         os.register_at_fork(after_in_child=self._forked)
 
@@ -67,14 +82,24 @@ class Writer:
         """Take a record; loguru calls this from the thread that logs."""
         record = message.record
         text = record["message"]
-        trace = str(message)[len(text) :].strip("\n") if record["exception"] is not None else ""
-        room = MOST_LINES if record["level"].no >= WARNING else MOST_LINES - SPARE_LINES
+        number, extra = record["level"].no, record["extra"]
+        key = number, _words(text) if number >= WARNING and "task_id" in extra else text
+        passes = "repeats" in extra or self._floods.passes(key, time.monotonic())
+        if not passes and self._is_fork:
+            return
+        trace = str(message)[len(text) :].strip("\n")[-RAW_MOST:] if record["exception"] is not None else ""
+        extra = plain_extra(extra) if self._keeps_extra else {}
+        line = Line(record["time"], record["level"].name, text[:RAW_MOST], trace, extra, max(0, len(text) - RAW_MOST))
+        if not passes:
+            self._floods.keep(key, line)
+            if not self._wake.is_set():
+                self._wake.set()
+            return
+        room = MOST_LINES if number >= WARNING else MOST_LINES - SPARE_LINES
         if len(self._lines) >= room or self._put_size - self._taken_size > MOST_CHARACTERS:
             self._dropped += 1
             totals.log_lines_dropped += 1
             return
-        extra = plain_extra(record["extra"]) if self._keeps_extra else {}
-        line = Line(record["time"], record["level"].name, text, trace, extra)
         if self._is_fork:
             self._write_directly(line)
             return
@@ -84,9 +109,10 @@ class Writer:
         if not self._wake.is_set():
             self._wake.set()
 
-    def write_to(self, target: Target, format_: Format, *, keeps_extra: bool) -> None:
+    def write_to(self, target: Target, format_: Format, *, keeps_extra: bool, secrets: Secrets | None = None) -> None:
         """Send what is logged from now on there; what was logged before still goes where it went, if it can."""
         self._keeps_extra = keeps_extra
+        self._secrets = secrets or Secrets()
         change = _Change(target, format_)
         self._changes.append(change)
         self._lines.append(change)
@@ -101,7 +127,8 @@ class Writer:
             return True
         goal, seen = self._put_lines, self._done_lines
         began = moved = time.monotonic()
-        while self._done_lines < goal or self._dropped > self._told:
+        self._ends_floods = True
+        while self._done_lines < goal or self._dropped > self._told or self._ends_floods:
             now = time.monotonic()
             if self._done_lines != seen:
                 seen, moved = self._done_lines, now
@@ -115,7 +142,7 @@ class Writer:
         # In a process that a handler forked: the thread is not there.
         target = self._target
         if target is not None:
-            left = self._format(line).encode("utf-8", "backslashreplace")
+            left = self._formatted(line).encode("utf-8", "backslashreplace")
             while left:
                 left = left[target.write(left) :]
 
@@ -127,14 +154,24 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            self._wake.wait()
+            self._wake.wait(LOOK_S if self._floods.is_flooding else None)
             self._wake.clear()
-            while self._lines or self._dropped > self._told:
+            is_end = self._ends_floods
+            self._tell_floods(is_end)
+            while self._lines or self._own or self._dropped > self._told:
                 if self._lines and isinstance(change := self._lines[0], _Change):
                     self._lines.popleft()
                     self._apply(change)
                 else:
                     self._write_some()
+            if is_end:
+                self._ends_floods = False
+
+    def _tell_floods(self, is_end: bool) -> None:
+        if self._floods.is_flooding:
+            for line, count in self._floods.due(time.monotonic(), all_of_them=is_end):
+                text = f"{line.text.partition(chr(10))[0][:FLOOD_MOST]} ({count:,} more of this line, this is the last)"
+                self._own.append(Line(line.at, line.level, text, line.trace, {**line.extra, "repeated": count}))
 
     def _apply(self, change: _Change) -> None:
         if not change.is_done:
@@ -165,8 +202,9 @@ class Writer:
 
     def _chunk(self) -> tuple[bytes, int, int]:
         """Return what to write next, how many lines of the queue that is, and the losses told with it."""
-        parts: list[str] = []
-        size = lines = 0
+        parts = [self._formatted(line) for line in self._own]
+        self._own.clear()
+        size, lines = sum(map(len, parts)), 0
         told = self._told
         while self._lines and size < CHUNK_CHARACTERS and isinstance(line := self._lines[0], Line):
             text = self._formatted(line)
@@ -186,8 +224,11 @@ class Writer:
         return "".join(parts).encode("utf-8", "backslashreplace"), lines, told
 
     def _formatted(self, line: Line) -> str:
+        secrets = self._secrets
         try:
-            return self._format(line)
+            trace = cut_trace(secrets.out_of(line.trace)) if line.trace else ""
+            extra = secrets.out_of_values(line.extra) if line.extra else {}
+            return self._format(Line(line.at, line.level, cut(secrets.out_of(line.text), line.cut_off), trace, extra))
         except Exception as error:  # noqa: BLE001 - one odd line must not end the thread
             return as_text(Line(line.at, line.level, f"a line that cannot be written: {error!r}", "", {}))
 

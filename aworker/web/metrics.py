@@ -132,6 +132,8 @@ class WorkerCollector(Collector):
         yield _gauge("aworker_draining", "Whether the worker takes nothing more.", float(state.is_draining))
         reloads = {"applied": state.reloads, "refused": state.failed_reloads}
         yield _counters("aworker_config_reloads", "Reloads of the configuration.", ("result",), reloads)
+        text = "Lines of the log that could not be written in time."
+        yield _counter("aworker_log_lines_dropped", text, self._totals.log_lines_dropped)
         build = {"version": _version(), "python_version": platform.python_version()}
         yield InfoMetricFamily("aworker_build", "What runs here.", value=build)
         text = "The configuration in force: workers that are configured alike share its hash."

@@ -22,8 +22,9 @@ class Monitor:
         labels = [queue.label for queue in self._live.value.queues]
         words = ", ".join(f"{label.title()} Queue: {lengths[label]} tasks" for label in labels)
         total = sum(lengths[label] for label in labels)
-        logger.info(f"[QUEUE STATUS] Worker {self._worker_id}: {words}, Total: {total} tasks")
-        logger.info(
+        log = logger.bind(repeats=True)  # the same at every turn while nothing happens
+        log.info(f"[QUEUE STATUS] Worker {self._worker_id}: {words}, Total: {total} tasks")
+        log.info(
             f"[QUEUE STATUS] Worker {self._worker_id}: "
             f"Leased: {lengths['leased']}, Delayed: {lengths['delayed']}, Dead: {lengths['dead']}"
         )

@@ -12,7 +12,7 @@ from loguru import logger
 from aworker.clock import now_s
 from aworker.config import LiveConfig
 from aworker.errors import AworkerError, TaskInvalid, UnknownTaskType
-from aworker.execution.executor import Executor, Run
+from aworker.execution.executor import Executor, Run, log_fields
 from aworker.execution.registry import Registry
 from aworker.lease import Lease
 from aworker.logs import one_line, says_info
@@ -55,25 +55,28 @@ class Slot:
         self._is_surplus = is_surplus
         self._control = control
 
-    async def run(self) -> None:
-        """Work until there is nothing more to claim, or there are more slots than configured."""
+    async def run(self, number: int = 0) -> None:
+        """Work until there is nothing more to claim, or there are more slots than configured.
+
+        ``number`` is the slot's in the log, from 1.
+        """
         is_over = False
         while not is_over:
             # One scope serves task after task until a task was stopped in it: making one for each costs 3 us.
             with anyio.CancelScope() as scope:
-                is_over = await self._cycle(scope)
+                is_over = await self._cycle(scope, number)
 
-    async def _cycle(self, scope: anyio.CancelScope) -> bool:
+    async def _cycle(self, scope: anyio.CancelScope, number: int) -> bool:
         while not scope.cancel_called:
             if self._is_surplus():
                 return True
             lease = await self._queue.claim()
             if lease is None:
                 return True
-            await self.work(lease, scope)
+            await self.work(lease, scope, number)
         return False
 
-    async def work(self, lease: Lease, scope: anyio.CancelScope) -> None:
+    async def work(self, lease: Lease, scope: anyio.CancelScope, number: int = 0) -> None:
         """Bring one leased task to its end inside ``scope``, which the caller leaves when it is cancelled."""
         tally.taken[lease.label] += 1
         task = lease.task
@@ -90,20 +93,22 @@ class Slot:
             return
         refused = CANCELLED if self._control.is_cancelled(task.task_id) else self._expired(task)
         if refused is not None:
-            self._settle(lease, task, refused, 0.0)
+            self._settle(lease, task, refused, 0.0, log_fields(task, lease, number))
             return
         if lease.duplicate_of and self._live.value.task(task.task_type).duplicates == "drop":
             reason = await self._queue.duplicate_reason(lease, task)
             if reason is not None:
-                self._drop(lease, task, reason)
+                self._drop(lease, task, reason, number)
                 return
         if not await self._queue.holds(lease):
-            self._settle(lease, task, LOST, 0.0)
+            self._settle(lease, task, LOST, 0.0, log_fields(task, lease, number))
             return
-        run = Run(task, lease, handler, scope)
+        run = Run(task, lease, handler, scope, number)
         self._runs[lease.lease_id] = run
         if says_info():
-            logger.info(one_line(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue"))
+            logger.bind(**run.fields).info(
+                one_line(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue")
+            )
         self._queue.started(lease, task)
         created_at_s = task.created_at_s
         tally.started(task.task_type, lease.label, None if created_at_s is None else now_s() - created_at_s)
@@ -119,13 +124,13 @@ class Slot:
         elapsed_s = time.monotonic() - started_at
         if isinstance(outcome, Lost):
             outcome = LOST
-        self._settle(lease, task, outcome, elapsed_s)
+        self._settle(lease, task, outcome, elapsed_s, run.fields)
 
-    def _settle(self, lease: Lease, task: Task, outcome: Outcome, elapsed_s: float) -> None:
+    def _settle(self, lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, fields: dict[str, Any]) -> None:
         def written(done: bool, final: Outcome) -> None:
             if final == CANCELLED:
                 self._control.carried_out(task.task_id)
-            _log_end(lease, task, final, elapsed_s, done)
+            _log_end(lease, task, final, elapsed_s, done, fields)
 
         self._queue.settle(lease, outcome, elapsed_s, written)
 
@@ -147,7 +152,8 @@ class Slot:
 
         def written(done: bool, _: Outcome) -> None:
             tally.end("unknown", lease.label, "rejected")
-            logger.warning(
+            log = logger.bind(queue=lease.label, delivery=lease.delivery, error_type=outcome.error_type)
+            log.warning(
                 one_line(
                     f"Rejected a payload of {len(lease.payload)} bytes from {lease.label} queue into the dead letters"
                     f"{'' if done else ' (lease lost)'}: {error}"
@@ -156,10 +162,10 @@ class Slot:
 
         self._queue.settle(lease, outcome, 0.0, written)
 
-    def _drop(self, lease: Lease, task: Task, reason: str) -> None:
+    def _drop(self, lease: Lease, task: Task, reason: str, number: int) -> None:
         def written(done: bool, _: Outcome) -> None:
             tally.end(task.task_type, lease.label, "duplicate")
-            logger.warning(
+            logger.bind(**log_fields(task, lease, number)).warning(
                 one_line(
                     f"Dropped {task.task_type} task {task.task_id} from {lease.label} queue as a duplicate: {reason}"
                 )
@@ -171,25 +177,26 @@ class Slot:
 _WORDS = {Completed: "completed", Failed: "failed", Rejected: "failed", Retried: "retried", Returned: "returned"}
 
 
-def _log_end(lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, done: bool) -> None:
+def _log_end(lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, done: bool, fields: dict[str, Any]) -> None:
     what = f"{task.task_type} task {task.task_id}"
     word = "lost" if not done else _WORDS.get(type(outcome), "returned")
     tally.end(task.task_type, lease.label, word, elapsed_s, task.task_id)
+    if done and isinstance(outcome, Completed) and not says_info():
+        return
+    error_type = getattr(outcome, "error_type", None)
+    log = logger.bind(**fields, duration_s=round(elapsed_s, 6), error_type=error_type)
     if not done:
-        logger.warning(
+        log.warning(
             one_line(f"Dropped the outcome of {what}: its lease {lease.lease_id} is lost, another worker owns it")
         )
     elif isinstance(outcome, Completed):
-        if says_info():
-            logger.info(one_line(f"Completed {what} from {lease.label} queue in {elapsed_s:.1f}s"))
+        log.info(one_line(f"Completed {what} from {lease.label} queue in {elapsed_s:.1f}s"))
     elif isinstance(outcome, (Failed, Rejected)):
-        logger.error(one_line(f"Failed {what} from {lease.label} queue after {elapsed_s:.1f}s: {outcome.error}"))
+        log.error(one_line(f"Failed {what} from {lease.label} queue after {elapsed_s:.1f}s: {outcome.error}"))
     elif isinstance(outcome, Retried):
         tally.retried[task.task_type, outcome.why if outcome.why in RETRIES else "handler_raised"] += 1
-        logger.warning(
-            one_line(f"Retrying {what} in {outcome.delay_s:.1f}s, delivery {lease.delivery}: {outcome.reason}")
-        )
+        log.warning(one_line(f"Retrying {what} in {outcome.delay_s:.1f}s, delivery {lease.delivery}: {outcome.reason}"))
     elif isinstance(outcome, Returned):
         if outcome.counted:
             tally.retried[task.task_type, "child_died"] += 1
-        logger.warning(one_line(f"Returned {what} to {lease.label} queue, delivery {lease.delivery}: {outcome.reason}"))
+        log.warning(one_line(f"Returned {what} to {lease.label} queue, delivery {lease.delivery}: {outcome.reason}"))

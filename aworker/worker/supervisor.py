@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,7 +30,7 @@ from aworker.errors import ConfigError
 from aworker.execution.executor import Executor, Run
 from aworker.execution.pool.parent import LogRecord, Pool, PoolSettings, open_pool
 from aworker.execution.registry import Registry
-from aworker.logs import configure_logs, flush_logs
+from aworker.logs import configure_logs, flush_logs, known_secrets, name_worker
 from aworker.outcome import Returned
 from aworker.queues.connection import Health
 from aworker.queues.lane.leased import open_leased_queue
@@ -92,6 +93,7 @@ class Supervisor:
         self._schedules = schedules
         self._reload = Reload(live, config_path, load or (lambda: live.value), self._apply)
         self.worker_id = new_worker_id()
+        name_worker(self.worker_id)
         self._runs: dict[int, Run] = {}
         self._draining = anyio.Event()
         self._hurry = anyio.Event()
@@ -101,6 +103,8 @@ class Supervisor:
         self._pauses = Pauses()
         self._type_limits: dict[str, int] = {}
         self._slots = 0
+        self._free_numbers: list[int] = []
+        """Of slots that have ended: the lowest is given first, so that the log counts slots from 1."""
         self._start_slot: Callable[[], None] = lambda: None
         self._queue: Queue | None = None
         self._pool: Pool | None = None
@@ -177,7 +181,7 @@ class Supervisor:
             pool = None
             if any(handler.uses_pool for handler in self._registry):
                 settings = _pool_settings(config, self._preload)
-                pool = await stack.enter_async_context(open_pool(settings, log=_log_record))
+                pool = await stack.enter_async_context(open_pool(settings, log=self._log_record))
             self._started = True
             await self._work(queue, pool)
 
@@ -237,7 +241,8 @@ class Supervisor:
                     slot = Slot(self._live, queue, self._registry, executor, self._runs, self._is_surplus, control)
 
                     def start_slot() -> None:
-                        slots.start_soon(self._run_slot, slot)
+                        number = heappop(self._free_numbers) if self._free_numbers else self._slots
+                        slots.start_soon(self._run_slot, slot, number)
 
                     self._start_slot = start_slot
                     self._top_up()
@@ -272,11 +277,12 @@ class Supervisor:
 
     # Slots, as many as configured.
 
-    async def _run_slot(self, slot: Slot) -> None:
+    async def _run_slot(self, slot: Slot, number: int) -> None:
         try:
-            await slot.run()
+            await slot.run(number)
         finally:
             self._slots -= 1
+            heappush(self._free_numbers, number)
         self._top_up()
 
     def _top_up(self) -> None:
@@ -290,7 +296,7 @@ class Supervisor:
     def _apply(self, old: Config, new: Config) -> None:
         if new.logging != old.logging:
             try:
-                configure_logs(new.logging)
+                configure_logs(new.logging, known_secrets(new))
             except ConfigError as error:
                 logger.error(f"The log goes on where it went: {error}")
         self._config_hash = configuration_hash(new)
@@ -363,6 +369,18 @@ class Supervisor:
                 return
             idle_before = is_idle
             await anyio.sleep(0.05)
+
+    # What children say.
+
+    def _log_record(self, record: LogRecord) -> None:
+        run = self._runs.get(record.lease_id)
+        fields = {"task_id": record.task_id or None, "task_type": record.task_type or None}
+        of_task = f"[{record.task_type} task {record.task_id}] " if record.task_id else ""
+        bound = logger.bind(**(fields if run is None else run.fields), pid=record.pid)
+        try:
+            bound.log(record.level, "{}{}", of_task, record.message)
+        except ValueError:  # a level that was made in the child
+            bound.info("{}{}: {}", of_task, record.level, record.message)
 
     # Limits.
 
@@ -444,13 +462,3 @@ async def _look_at_server(queue: Queue) -> dict[str, str]:
         "redis_version": fields.get(b"version", b"9.0").decode(),
         "cluster_enabled": "1" if is_cluster else "0",
     }
-
-
-def _log_record(record: LogRecord) -> None:
-    fields = {name: value for name, value in (("task_id", record.task_id), ("task_type", record.task_type)) if value}
-    of_task = f"[{record.task_type} task {record.task_id}] " if record.task_id else ""
-    bound = logger.bind(**fields, pid=record.pid)
-    try:
-        bound.log(record.level, "{}{}", of_task, record.message)
-    except ValueError:  # a level that was made in the child
-        bound.info("{}{}: {}", of_task, record.level, record.message)

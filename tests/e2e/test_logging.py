@@ -13,6 +13,7 @@ import redis
 from tests.kit.commands import aworker, command, environment
 from tests.kit.queue_scripts import NORMAL, task
 
+TOLD = "ValueError: told to fail"
 MODULES = '["tests.kit.logging_handlers"]'
 EXPECTED = [
     ("INFO", "asked https://example.org"),
@@ -58,6 +59,8 @@ def test_in_json_each_line_is_an_object_with_the_task(tmp_path: Path, redis_url:
     (asked,) = (line for line in lines if line["message"].endswith("asked https://example.org"))
     assert (asked["level"], asked["task_id"], asked["task_type"]) == ("INFO", "t1", "logs_in_loop")
     assert asked["logger"] == "some.package"
+    assert (asked["queue"], asked["delivery"], asked["slot"]) == ("normal", 1, 1)
+    assert len({line["worker_id"] for line in lines if "worker_id" in line}) == 1
     (failed,) = (line for line in lines if line["message"].endswith("it failed"))
     assert "ValueError: what went wrong" in failed["exception"]
 
@@ -89,3 +92,38 @@ def test_at_the_end_every_line_is_written(tmp_path: Path, redis_url: str) -> Non
     assert (ran.returncode, ran.stderr) == (0, "")
     assert sum(" Completed echo task " in line for line in lines) == 300
     assert lines[-1].endswith("has drained")
+
+
+def test_the_lines_of_one_task_share_its_fields(tmp_path: Path, redis_url: str) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    with redis.Redis.from_url(redis_url) as client:
+        payload = json.loads(task("t1", task_type="fail"))
+        client.rpush(NORMAL, json.dumps({**payload, "traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}))
+
+    ran = aworker("run", "--burst", "--redis-url", redis_url, cwd=tmp_path, AWORKER_LOGGING__FORMAT="json")
+
+    lines = [json.loads(line) for line in ran.stderr.splitlines()]
+    begun, ended = (line for line in lines if line.get("task_id") == "t1")
+    shared = {"task_type": "fail", "queue": "normal", "delivery": 1, "slot": 1, "trace_id": trace_id}
+    assert {name: begun[name] for name in shared} == {name: ended[name] for name in shared} == shared
+    assert begun["message"] == "Processing fail task t1 from normal queue"
+    assert (ended["level"], ended["error_type"]) == ("ERROR", "ValueError")
+    assert ended["message"] == f"Failed fail task t1 from normal queue after {ended['duration_s']:.1f}s: {TOLD}"
+    assert re.fullmatch(r"worker_[\w.-]+_\d+_[0-9a-f]{8}", ended["worker_id"])
+
+
+def test_a_child_writes_the_same_fields(tmp_path: Path, redis_url: str) -> None:
+    more = {"AWORKER_HANDLERS__MODULES": MODULES, "AWORKER_LOGGING__FORMAT": "json"}
+    aworker("enqueue", "logs_in_child", "--task-id", "t1", "--redis-url", redis_url, cwd=tmp_path, **more)
+
+    ran = aworker("run", "--burst", "--redis-url", redis_url, cwd=tmp_path, **more)
+
+    lines = [json.loads(line) for line in ran.stderr.splitlines()]
+    (by_loguru,) = (line for line in lines if line["message"].endswith("by loguru"))
+    assert (by_loguru["task_id"], by_loguru["queue"], by_loguru["delivery"], by_loguru["slot"]) == (
+        "t1",
+        "normal",
+        1,
+        1,
+    )
+    assert by_loguru["pid"] > 0

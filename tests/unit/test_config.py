@@ -57,6 +57,11 @@ def test_a_text_field_takes_the_environments_value_as_it_stands() -> None:
             "[[queues]]\nname = 'a'\nlabel = 'a'\ntake_from = 'up'",
             r"queues\[0\].take_from must be one of 'auto', 'left', 'right'",
         ),
+        ("[logging]\nfile = 'a'\nrotation = 'often'", "logging.rotation must be a size, an interval or a time"),
+        ("[logging]\nfile = 'a'\nrotation = '1 MB'\nretention = 'long'", "logging.retention must be a number of files"),
+        ("[logging]\nfile = 'a'\nretention = 0\nrotation = '1 MB'", "logging.retention must be"),
+        ("[logging]\nfile = 'a'\nretention = 5", "logging.rotation must be set where retention is"),
+        ("[logging]\nrotation = '1 MB'", "logging.file must be set where rotation or retention is"),
         ("= 3", "the file must be TOML"),
         ("worker = 3", "worker must be `object`"),
     ],
@@ -107,3 +112,14 @@ def test_workers_that_are_configured_alike_have_one_hash(tmp_path: Path) -> None
         hash_of("[llm]\nbase_url = 'http://[nonsense'\nmodel = 'm'"),
     ]
     assert len({plain, *others}) == 6
+
+
+@pytest.mark.parametrize("rotation", ["100 MB", "1.5 GiB", "12 hours", "1 week", "00:00", "sunday at 03:00", "daily"])
+@pytest.mark.parametrize("retention", ["", 1, 10, "14 days", "1 month"])
+def test_rotation_and_retention_are_in_logurus_words(rotation: str, retention: str | int) -> None:
+    logging = {"file": "log", "rotation": rotation, "retention": retention}
+
+    config = load_config(environment={}, flags={"logging": logging})
+
+    assert (config.logging.rotation, config.logging.retention) == (rotation, retention)
+    assert load_config(environment={f"AWORKER_LOGGING__{name.upper()}": str(value) for name, value in logging.items()})

@@ -42,6 +42,38 @@ def test_a_key_inside_args_does_not_stand_for_the_top_level_one() -> None:
     assert decode_task(text, MOST).task_id == "outer"
 
 
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id"),
+    [
+        (f'"00-{TRACE}-b7ad6b7169203331-01"', TRACE),
+        (f'"00-{TRACE}-b7ad6b7169203331-00"', TRACE),
+        (f'"cc-{TRACE}-b7ad6b7169203331-01-what-the-future-will-be-like"', TRACE),
+        (f'"00-{TRACE}-b7ad6b7169203331-01-more"', None),
+        (f'"ff-{TRACE}-b7ad6b7169203331-01"', None),
+        (f'"00-{TRACE.upper()}-b7ad6b7169203331-01"', None),
+        (f'"00-{"0" * 32}-b7ad6b7169203331-01"', None),
+        (f'"00-{TRACE}-{"0" * 16}-01"', None),
+        (f'"00-{TRACE}-b7ad6b7169203331-01\\n"', None),
+        (f'"00-{TRACE}"', None),
+        ('""', None),
+        ("null", None),
+        ("7", None),
+        ("1e999", None),
+        ('{"a": [1]}', None),
+    ],
+)
+def test_a_trace_is_read_where_it_is_one_and_never_bad_input(traceparent: str, trace_id: str | None) -> None:
+    payload = f'{{"task_id":"a","task_type":"t","traceparent":{traceparent},"tracestate":"rojo=1"}}'
+
+    task = decode_task(payload.encode(), MOST)
+
+    assert task.trace_id == trace_id
+    assert task.tracestate == (None if trace_id is None else "rojo=1")
+
+
 @pytest.mark.parametrize(
     ("payload", "words"),
     [

@@ -28,7 +28,7 @@ def web(
     import anyio
     import msgspec
 
-    from aworker.logs import configure_logs
+    from aworker.logs import configure_logs, known_secrets
     from aworker.web.server import open_port, serve_page
     from aworker.web.site.site import token_of
 
@@ -36,5 +36,5 @@ def web(
     if port is None and not settings.http.port:
         settings = msgspec.structs.replace(settings, http=msgspec.structs.replace(settings.http, port=PORT))
     listening = open_port(settings.http.host, settings.http.port)
-    configure_logs(settings.logging)
+    configure_logs(settings.logging, known_secrets(settings))
     anyio.run(serve_page, settings, listening)

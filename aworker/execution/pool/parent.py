@@ -116,6 +116,8 @@ class LogRecord(msgspec.Struct, frozen=True):
     task_id: str = ""
     """Empty when no task was running."""
     task_type: str = ""
+    lease_id: int = 0
+    """Of that task's delivery."""
     pid: int = 0
     """The child's."""
     logged_at: float = 0.0
@@ -655,6 +657,7 @@ class Pool:
             message=message,
             task_id="" if task is None else task.task_id,
             task_type="" if task is None else task.task_type,
+            lease_id=0 if task is None else task.lease_id,
             pid=0 if child is None else child.pid,
             logged_at=now_s() if logged_at is None else logged_at,
             source=source,

@@ -66,6 +66,7 @@ def test_a_worker_that_cannot_consume_says_why(change: dict[str, Any], reason: s
         {"busy": 16},
         {"childless_s": 0.4, "pool": PoolStats(1, 0, 0, 0, 0, 3, 3, 0, 0)},
         {"pool": None},
+        {"pool": PoolStats(2, 0, 0, 0, 0, 0, 0, 0, 0, is_cold=True)},
         {"renew_interval_s": 5.0, "renewal_age_s": 6.0},
         {"delivery": "at-most-once", "claim_age_s": 50.0},
     ],

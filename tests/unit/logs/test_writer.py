@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from aworker.config import LoggingConfig
 from aworker.errors import ConfigError
 from aworker.logs import configure_logs, flush_logs
 from aworker.logs import writer as writer_module
-from aworker.logs.lines import as_json, as_text, plain_extra
+from aworker.logs.lines import FIELDS, as_json, as_text, plain_extra, process
 from aworker.logs.writer import Writer
 from tests.kit.workers import eventually
 
@@ -191,29 +192,98 @@ def test_a_traceback_follows_its_line_without_values(writer: Writer, target: Tar
     assert "hunter2" not in target.text
 
 
+@pytest.fixture
+def json_writer(target: Target) -> Iterator[Writer]:
+    writer = Writer()
+    writer.write_to(target, as_json, keeps_extra=True)
+    sink = logger.add(writer.put, format="{message}", backtrace=False, diagnose=False)
+    yield writer
+    logger.remove(sink)
+
+
 @pytest.mark.parametrize(
     ("bound", "found"),
     [
-        ({"n": 3, "gone": None}, {"n": 3}),
-        ({"when": {1: {2}}}, {"when": {"1": [2]}}),
-        ({"object": Path("/a")}, {"object": "/a"}),
-        ({"nan": float("nan")}, {"nan": None}),
-        ({"half": "\ud800"}, {"half": "\\ud800"}),
+        ({"n": 3, "gone": None}, {"extra": {"n": 3}}),
+        ({"when": {1: {2}}}, {"extra": {"when": {"1": [2]}}}),
+        ({"object": Path("/a")}, {"extra": {"object": "/a"}}),
+        ({"nan": float("nan")}, {"extra": {"nan": None}}),
+        ({"queue": "normal", "delivery": 2, "duration_s": 1}, {"queue": "normal", "delivery": 2, "duration_s": 1}),
+        (
+            {"queue": ["odd"], "message": "forged", "level": 3},
+            {"extra": {"queue": ["odd"], "message": "forged", "level": 3}},
+        ),
+        ({"password": "hunter2"}, {"extra": {"password": "***"}}),
     ],
 )
-def test_whatever_is_bound_becomes_json(target: Target, bound: dict[str, Any], found: dict[str, Any]) -> None:
-    writer = Writer()
-    writer.write_to(target, as_json, keeps_extra=True)
-    sink = logger.add(writer.put, format="{message}")
-    try:
-        logger.bind(**bound).info("here")
-    finally:
-        logger.remove(sink)
+def test_whatever_is_bound_becomes_json(
+    json_writer: Writer, target: Target, bound: dict[str, Any], found: dict[str, Any]
+) -> None:
+    logger.bind(**bound).info("here")
+
+    assert json_writer.flush(5)
+    line = json.loads(target.text)
+    assert (line.pop("level"), line.pop("message")) == ("INFO", "here")
+    assert line.pop("time")
+    assert {name: value for name, value in line.items() if name not in process} == found
+
+
+def test_half_a_character_does_not_lose_a_line(json_writer: Writer, target: Target) -> None:
+    logger.bind(half="\ud800").info("a file named \udcff")
+
+    assert json_writer.flush(5)
+    assert json.loads(target.text)["message"] == "a file named \\udcff"
+
+
+def test_the_time_has_a_fraction_and_a_zone_in_every_line(json_writer: Writer, target: Target) -> None:
+    def on_the_second(record: Any) -> None:
+        record["time"] = record["time"].replace(microsecond=0)
+
+    logger.patch(on_the_second).info("on the second")
+
+    assert json_writer.flush(5)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000000[+-]\d\d:\d\d", json.loads(target.text)["time"])
+
+
+def test_every_field_is_documented() -> None:
+    documented = set(re.findall(r"(?m)^\| `(\w+)`", Path("docs/logs.md").read_text(encoding="utf-8")))
+
+    assert documented >= {"time", "level", "message", *FIELDS, "extra", "exception"}
+
+
+def test_a_flood_is_a_few_lines_and_a_count(json_writer: Writer, target: Target) -> None:
+    for number in range(1_000):
+        logger.bind(task_id=f"t{number}").warning(f"[x task t{number}] the cache is cold")
+
+    assert json_writer.flush(5)
+    lines = [json.loads(line) for line in target.text.splitlines()]
+    assert [line["task_id"] for line in lines] == ["t0", "t1", "t2", "t3", "t4", "t999"]
+    assert lines[-1]["repeated"] == 995
+    assert lines[-1]["message"] == "[x task t999] the cache is cold (995 more of this line, this is the last)"
+
+
+def test_lines_of_many_tasks_are_no_flood_below_a_warning(writer: Writer, target: Target) -> None:
+    for number in range(100):
+        logger.bind(task_id=f"t{number}").info(f"[x task t{number}] loaded")
+    for _ in range(100):
+        logger.bind(repeats=True).info("asked for at every turn")
 
     assert writer.flush(5)
-    line = json.loads(target.text)
-    assert {name: line[name] for name in found} == found
-    assert "gone" not in line
+    assert len(target.messages) == 200
+
+
+def test_long_prompts_and_secrets_are_cut(writer: Writer, target: Target) -> None:
+    prompt = "Failed create_strategy task t1: prompt must be shorter, was " + "buy low " * 100_000
+    logger.error(prompt)
+    logger.error("Stacks:\n" + "a line of a stack\n" * 100)
+    logger.error("x" * 1_995 + " password=hunter2")
+
+    assert writer.flush(5)
+    long, stacks, _ = target.text.split(" ERROR    ")[1:]
+    assert long.splitlines()[0] == f"{prompt[:2_000]}.. ({len(prompt):,} characters)"
+    assert len(long) < 2_100
+    assert stacks.count("a line of a stack\n") == 100
+    assert "hunter2" not in target.text
 
 
 def test_what_cannot_even_be_shown_is_named_by_its_type() -> None:
@@ -265,6 +335,44 @@ def test_a_disk_that_is_full_for_a_while_loses_no_line(
     assert flush_logs()
     assert [line[33:] for line in path.read_text().splitlines()] == [f"line {number}" for number in range(10)]
     assert capfd.readouterr().err.count("logging.file must take lines") == 1
+
+
+@pytest.mark.usefixtures("shown_by_loguru")
+def test_a_full_file_is_renamed_and_the_newest_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "log {of} aworker.txt"
+    configure_logs(LoggingConfig(file=str(path), rotation="2 KB", retention=2))
+
+    for number in range(300):
+        logger.info(f"line {number:03} {'.' * 60}")
+        assert number % 20 or flush_logs()
+    assert flush_logs()
+
+    files = sorted(tmp_path.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    assert len(files) == 3
+    assert path in files
+    text = "".join(file.read_text(encoding="utf-8") for file in [*(file for file in files if file != path), path])
+    numbers = [int(number) for number in re.findall(r"line (\d+)", text)]
+    assert numbers == list(range(numbers[0], 300))
+    assert max(file.stat().st_size for file in files) < 2_000 + 4_096
+
+
+@pytest.mark.usefixtures("shown_by_loguru")
+def test_a_file_that_cannot_be_renamed_is_written_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "log"
+    configure_logs(LoggingConfig(file=str(path), rotation="100 B"))
+    monkeypatch.setattr("os.rename", refuse)
+    for number in range(10):
+        logger.info(f"line {number} {'.' * 60}")
+        assert flush_logs()
+    monkeypatch.undo()
+
+    assert path.read_text(encoding="utf-8").count("line") == 10
+    assert "cannot be rotated" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["/proc/no/such/log", "/"])
