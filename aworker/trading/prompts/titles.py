@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from aworker.trading.prompts.lattice import Lattice
+from aworker.trading.prompts.lattice import MOST_TOKENS, Lattice, tokens_of
 
 _NAMED = re.compile(
     r"(?i)\b(?:call (?:it|this)|name it|named|titled|called|rename (?:it )?to)\s+"
@@ -78,6 +78,8 @@ def without_title(text: str) -> Titled | None:
     if heading is None:
         return Titled(text[start:], False, True) if start else None
     title, body = text[start : heading.start("end")], text[heading.end() :]
+    if len(tokens_of(body)) > MOST_TOKENS:
+        return None
     is_title = _is_title(title, body)
     if is_title is None:
         return None

@@ -170,7 +170,7 @@ def test_what_is_assumed_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["buy when rsi < 30 and " * 160, "( " * 1_500, "50 day " * 500, "buy " * 1_000, "(" * 390]
+    "text", ["buy when rsi < 30 and " * 160, "( " * 1_500, "50 day " * 500, "buy " * 1_000, "(" * 390, "title: " * 570]
 )
 def test_a_hostile_prompt_is_refused(text: str) -> None:
     with pytest.raises(PromptNotUnderstood):
