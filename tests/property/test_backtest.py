@@ -233,7 +233,9 @@ class Trader:
             order = None
             if shares:
                 stops, targets = self.limits(last, paid, peak, standing)
-                reason, stop = max(stops, key=lambda each: each[1])
+                # Of stops at one price, which rounding sets apart, the first counts.
+                highest = max(price for _, price in stops)
+                reason, stop = next(each for each in stops if each[1] >= highest * (1 - 1e-12))
                 aim, target = min(targets, key=lambda each: each[1])
                 if low <= stop:
                     sell(bar, min(stop, open_), reason)

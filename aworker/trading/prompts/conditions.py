@@ -531,7 +531,7 @@ def _signal_cross(scope: Scope, left: Series | None, direction: str) -> str:
         return _cross(scope, left, direction, ("macd", "signal", *left[2:]))
     if left[:2] == ("indicator", "stochastic_k"):
         return _cross(scope, left, direction, ("indicator", "stochastic_d", left[2]))
-    if scope.crossing is not None and left == CLOSE:
+    if scope.crossing is not None and (left == CLOSE or scope.crossings == 1):
         return _cross(scope, scope.crossing[0], direction, scope.crossing[1])
     raise NotRead("what crosses what is not said")
 
