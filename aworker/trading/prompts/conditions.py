@@ -87,6 +87,8 @@ def _group(scope: Scope, inner: Condition) -> str:
 @_writes("opposite_of")
 def _opposite_of(scope: Scope, inner: Condition) -> str:
     """Write what is not so."""
+    if "new" in (inner[0], inner[2][0] if inner[0] == "of" else ""):
+        raise NotRead("since when there was no new high or low is not said")
     if inner[0] in ("any", "one_of") or (inner[0] == "of" and inner[2][0] in ("any", "one_of")):
         raise NotRead("'not' before an 'or' reads two ways; say both in full")
     return _not(written(scope, inner))
@@ -103,6 +105,8 @@ def _of(scope: Scope, series: Series, said: Condition) -> str:
         scope.is_named = True
         scope.subjects.add(series)
     before, scope.spoken_of = scope.spoken_of, series[2] if series[0] == "symbol" else scope.it()
+    inner = said[1] if said[0] in ("held", "shifted") else said
+    scope.closes_itself = inner[0] == "closes"
     try:
         return written(scope, said)
     finally:
@@ -232,6 +236,8 @@ def _compare(scope: Scope, left: Series | None, sign: str, right: Any) -> str:
         scope.target = None
         return f"{scope.value(left)} {sign} {plain(_level_of(scope, left, right))}"
     _check_kinds(scope, left, right)
+    if right[0] == "times" and family(left) == "price" == family(right[2]) and not 0.3 < right[1] < 3:
+        raise NotRead(f"a price that is {plain(right[1])} times {scope.text(right[2])}; say how far above or below it")
     scaled = right[2] if right[0] == "times" else right
     if scope.text(left, right) == scope.text(scaled, left):
         raise NotRead(f"{scope.text(left, right)} is compared with itself")
@@ -344,6 +350,11 @@ def _level(scope: Scope, series: Series, number: Number, side: str = "") -> str:
     return f"{scope.value(series)} {'>=' if value >= middle else '<='} {plain(value)}"
 
 
+@_writes("undecided")
+def _undecided(scope: Scope) -> str:
+    raise NotRead("at least or at most so much? It is not said")
+
+
 @_writes("equals")
 def _equals(scope: Scope, other: Series) -> str:
     """Read "volume is 3x its average": at least so much."""
@@ -432,6 +443,12 @@ def _on_close(scope: Scope, said: Condition) -> str:
 
 
 def _closing(scope: Scope) -> Series:
+    if (
+        scope.closes_itself
+        and scope.spoken_of is not None
+        and family(scope.spoken_of) not in ("price", "any", "volume")
+    ):
+        return scope.spoken_of  # "RSI closes under 20"
     # Only a price closes: what was spoken of last may be an indicator.
     bare = scope.subject[2] if scope.subject is not None and scope.subject[0] == "symbol" else scope.subject
     scope.subject = scope.subject if bare == CLOSE and scope.subject else CLOSE

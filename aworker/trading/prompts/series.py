@@ -104,6 +104,8 @@ class Scope:
     """The windows of the averages that were spoken of."""
     spoken_of: Series | None = None
     """The series of which the condition that is being written speaks by name."""
+    closes_itself: bool = False
+    """Whether it was said of that series that it closes somewhere."""
     is_titled: bool = False
     """Whether a title was passed over, of which what follows may speak."""
     is_exit: bool = False
