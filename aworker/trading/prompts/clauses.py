@@ -427,7 +427,7 @@ class Strategy:
         if spoken:
             if len(spoken) > 1 or (self.symbols and set(self.symbols) != spoken) or _speaks_of_stock(flat):
                 raise NotRead(
-                    f"a rule looks at the symbol itself, not at {', '.join(sorted(spoken))} beside it",
+                    f"a prompt looks at the symbol itself, not at {', '.join(sorted(spoken))} beside it; rules can, by of()",
                     is_trap=True,
                     what="another symbol's condition",
                 )

@@ -78,7 +78,7 @@ DENYING = frozenset(("no", "without", "never", "not", "dont", "non", "zero"))
 CLOSING = frozenset((".", ",", "\n", ")", "and", "or", "please", "pls", "thanks", "at"))
 DENIED = frozenset(
     (
-        "short selling: only buying is possible",
+        "short selling: a prompt buys; rules can sell short, by side: short",
         "options: only the symbol itself is traded",
         "how much is bought: a strategy says when, not how much",
         "adding to or selling part of a position: it is bought and sold whole",

@@ -334,7 +334,7 @@ def test_a_prompt_means(prompt: str, source: str) -> None:
         ("on 15 minute bars buy when it gaps up 2%", "a gap lies between days"),
         (
             "buy MSFT when SPY is above its 200 day moving average",
-            "a rule looks at the symbol itself, not at SPY beside it",
+            "a prompt looks at the symbol itself, not at SPY beside it; rules can, by of()",
         ),
         ("buy when RSI below 30 on NYSE", "'NYSE' cannot be said"),
         ("buy when RSI below 30, short when RSI above 70", "'short' cannot be said"),
