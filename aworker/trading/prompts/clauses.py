@@ -426,8 +426,9 @@ class Strategy:
         spoken = self.scope.spoken
         if spoken:
             if len(spoken) > 1 or (self.symbols and set(self.symbols) != spoken) or _speaks_of_stock(flat):
+                named = ", ".join(sorted(spoken))
                 raise NotRead(
-                    f"a prompt looks at the symbol itself, not at {', '.join(sorted(spoken))} beside it; rules can, by of()",
+                    f"a prompt looks at the symbol itself, not at {named} beside it; rules can, by of()",
                     is_trap=True,
                     what="another symbol's condition",
                 )
