@@ -554,6 +554,8 @@ class _Bell:
                 return  # the timer is left
             if not isinstance(length, int):
                 return
+            if self._level.known != "passed":
+                return  # a claim is under way: what came counts when it is looked at next
             known, self._length = self._length, length
             if known is not None and length > known:
                 self._level.grew(known, length)
