@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aworker.client.admin import clear_queue, get_queue_stats, peek_queue
     from aworker.client.client import Client, NewTask
-    from aworker.errors import AworkerError, RequestDeclined
+    from aworker.errors import AworkerError, PermanentFailure, RequestDeclined
     from aworker.execution.context import Context
     from aworker.execution.registry import handler
     from aworker.execution.retry import Retry
@@ -32,6 +32,7 @@ __all__ = [
     "Client",
     "Context",
     "NewTask",
+    "PermanentFailure",
     "RequestDeclined",
     "Retry",
     "clear_queue",
@@ -46,6 +47,7 @@ _HOMES = {
     "Client": "aworker.client.client",
     "Context": "aworker.execution.context",
     "NewTask": "aworker.client.client",
+    "PermanentFailure": "aworker.errors",
     "RequestDeclined": "aworker.errors",
     "Retry": "aworker.execution.retry",
     "clear_queue": "aworker.client.admin",

@@ -71,7 +71,8 @@ class TaskConfig(Section, frozen=True):
     timeout_s: float | None = None
     """None = the handler's own; 0 = none."""
     expires_s: float = 0.0
-    retries: int = 0
+    retries: int | None = None
+    """Times it is tried again after it failed; None = the handler's own."""
     max_concurrent: int | None = None
     """Tasks of this type that run at once in this process; None = the handler's own, 0 = no limit."""
     duplicates: Literal["drop", "run"] = "drop"
@@ -525,7 +526,7 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
         rules += [
             (task.timeout_s is None or task.timeout_s >= 0, f"{at}.timeout_s", ">= 0", task.timeout_s, "0 means none"),
             (task.expires_s >= 0, f"{at}.expires_s", ">= 0", task.expires_s, "0 means never"),
-            (task.retries >= 0, f"{at}.retries", ">= 0", task.retries, "0 means none"),
+            (task.retries is None or task.retries >= 0, f"{at}.retries", ">= 0", task.retries, "0 means none"),
             (
                 task.max_concurrent is None or task.max_concurrent >= 0,
                 f"{at}.max_concurrent",

@@ -8,6 +8,7 @@
         PayloadInvalid       bytes, JSON, task_id, size
         UnknownTaskType      no handler of that name
         ArgumentsInvalid     args do not fit the handler's type
+      PermanentFailure     no other try would help: an error result and a dead letter at once
       RequestDeclined      what was asked for cannot be had: an error result, no dead letter
       ExecutionFailed      by policy: retry, dead letter
         HandlerRaised        the handler's own exception
@@ -57,6 +58,13 @@ class RequestDeclined(AworkerError):
     """What the task asks for cannot be had; the caller is told why and nothing is kept.
 
     Subclass it to give the result its own ``error_type`` (the class name).
+    """
+
+
+class PermanentFailure(AworkerError):
+    """The task failed in a way that no other try would mend: it is not run again, whatever its retries say.
+
+    Raise it, or a class derived from it, in a handler.
     """
 
 

@@ -21,7 +21,9 @@ class Lease:
         "claimed_at",
         "delivery",
         "duplicate_of",
+        "first_failed_s",
         "label",
+        "last_error",
         "lease_id",
         "level",
         "lost",
@@ -62,6 +64,10 @@ class Lease:
         self.claimed_at = time.monotonic()
         self.task: Task | TaskInvalid | None = None
         """The payload decoded, or why it is no task."""
+        self.last_error: str | None = None
+        """What the try before this one ended with."""
+        self.first_failed_s: float | None = None
+        """When the first try ended, epoch seconds, where this is not the first."""
         self.user: str | None = None
         """The user whose limit counts it, while one is set."""
         self.lost = False

@@ -27,6 +27,8 @@ class Failed(Outcome, frozen=True):
     """The reason under which its payload is kept in the dead letters; empty = it is not kept."""
     cause: str = ""
     """Traceback, signal or exit code, for the dead letter."""
+    kinds: tuple[str, ...] = ()
+    """The exception's classes, its own first, as ``module.name``."""
 
 
 class Rejected(Outcome, frozen=True):
@@ -52,6 +54,8 @@ class Retried(Outcome, frozen=True):
 
     reason: str
     delay_s: float
+    error_type: str = "Retry"
+    """The class of what it ended with; ``Retry`` where the handler asked for another run."""
     why: str = "asked"
     """``asked`` by the handler, or what would be the reason of its dead letter without ``retries``."""
 

@@ -27,7 +27,17 @@ class Offload(Protocol):
 class Context:
     """One delivery of one task, seen by its handler."""
 
-    __slots__ = ("_is_cancelled", "_logger", "_offload", "_progress", "delivery", "lease_id", "task_id", "task_type")
+    __slots__ = (
+        "_is_cancelled",
+        "_logger",
+        "_offload",
+        "_progress",
+        "delivery",
+        "last_error",
+        "lease_id",
+        "task_id",
+        "task_type",
+    )
 
     def __init__(
         self,
@@ -39,12 +49,15 @@ class Context:
         logger: loguru.Logger,
         progress: ProgressSink,
         is_cancelled: Callable[[], bool],
+        last_error: str | None = None,
         offload: Offload | None = None,
     ) -> None:
         self.task_id = task_id
         self.task_type = task_type
         self.delivery = delivery
         """Times the task was handed out, from 1."""
+        self.last_error = last_error
+        """What the try before this one ended with, as ``ValueError: its text``; None on the first."""
         self.lease_id = lease_id
         """The fencing token of this delivery: larger than that of every earlier one."""
         self._logger = logger

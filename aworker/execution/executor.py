@@ -6,7 +6,6 @@ A `Run` is one delivery being worked on. Who wants it to stop says why; the reas
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ import anyio
 import anyio.lowlevel
 from loguru import logger
 
+from aworker.clock import now_s
 from aworker.config import LiveConfig
 from aworker.encoding import as_object
 from aworker.errors import (
@@ -26,6 +26,7 @@ from aworker.errors import (
 )
 from aworker.execution.context import Context, ProgressSink
 from aworker.execution.failure import leaf, told
+from aworker.execution.policy import RetryPolicy, kinds_of
 from aworker.execution.pool.arguments import convert_arguments
 from aworker.execution.pool.frames import TaskInfo
 from aworker.execution.pool.parent import Pool, RaisedInChild
@@ -38,8 +39,7 @@ from aworker.metrics import tally
 from aworker.outcome import Completed, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.task import Task
 
-BACKOFF_FIRST_S = 1.0
-BACKOFF_LONGEST_S = 300.0
+_TIMED_OUT = (*kinds_of(HandlerTimedOut), *kinds_of(TimeoutError))
 
 
 class Run:
@@ -132,6 +132,7 @@ class Executor:
                 f"{task.task_type} must end within {timeout_s:g} s, did not; raise tasks.{task.task_type}.timeout_s",
                 HandlerTimedOut.__name__,
                 dead_letter="handler_timed_out",
+                kinds=_TIMED_OUT,
             )
             timer = asyncio.get_running_loop().call_later(timeout_s, run.stop, timed_out)
         outcome: Outcome | None = None
@@ -185,17 +186,20 @@ class Executor:
                 return self._asked_again(run, told_most)
             if isinstance(told_most, ChildDied) and not isinstance(told_most, ChildOutOfMemory):
                 # What crashed at once would crash again at once.
-                return Returned(str(told_most), counted=True, delay_s=_backoff_s(run.lease.delivery))
+                return Returned(str(told_most), counted=True, delay_s=RetryPolicy().wait_s(run.lease.delivery))
             return _outcome_of(told_most)
 
     def _asked_again(self, run: Run, retry: Retry) -> Outcome:
         worker = self._live.value.worker
-        delay_s = _backoff_s(run.lease.delivery) if retry.delay_s is None else retry.delay_s
+        delay_s = run.handler.policy.wait_s(run.lease.delivery) if retry.delay_s is None else retry.delay_s
         if delay_s > worker.max_retry_delay_s:
             text = f"Retry.delay_s must be <= worker.max_retry_delay_s ({worker.max_retry_delay_s:g}), was {delay_s:g}"
             return Failed(f"{text}; ask for less or raise it", "ValueError", dead_letter="handler_raised")
         if run.lease.delivery > worker.max_retries:
             text = f"gave up after {run.lease.delivery} deliveries (worker.max_retries): {retry.reason}"
+            return Failed(text, "DeliveriesExhausted", dead_letter="deliveries_exhausted", cause=retry.reason)
+        if _is_too_late(run, delay_s):
+            text = f"gave up after {run.handler.policy.give_up_after_s:g} s (give_up_after_s): {retry.reason}"
             return Failed(text, "DeliveriesExhausted", dead_letter="deliveries_exhausted", cause=retry.reason)
         return Retried(retry.reason, delay_s)
 
@@ -208,6 +212,7 @@ class Executor:
             task_type=run.task.task_type,
             delivery=run.lease.delivery,
             lease_id=run.lease.lease_id,
+            last_error=run.lease.last_error,
             logger=logger,
             progress=progress,
             is_cancelled=lambda: run.is_stopped,
@@ -226,7 +231,8 @@ class Executor:
     ) -> Any:
         if self._pool is None:
             raise ChildDied("there is no process pool: no handler was declared to use it")
-        info = TaskInfo(run.task.task_id, run.task.task_type, run.lease.delivery, run.lease.lease_id)
+        lease = run.lease
+        info = TaskInfo(run.task.task_id, run.task.task_type, lease.delivery, lease.lease_id, lease.last_error)
         return await self._pool.call(
             function,
             args,
@@ -241,14 +247,20 @@ class Executor:
     def _retried(self, run: Run, outcome: Outcome) -> Outcome:
         if not isinstance(outcome, Failed) or not outcome.dead_letter:
             return outcome
-        if run.lease.delivery > self._live.value.task(run.task.task_type).retries:
+        policy = run.handler.policy
+        retries = self._live.value.task(run.task.task_type).retries
+        if run.lease.delivery > (policy.retries if retries is None else retries) or not policy.covers(outcome.kinds):
             return outcome
-        return Retried(outcome.error, _backoff_s(run.lease.delivery), why=outcome.dead_letter)
+        wait_s = policy.wait_s(run.lease.delivery)
+        if _is_too_late(run, wait_s):
+            return outcome
+        return Retried(outcome.error, wait_s, error_type=outcome.error_type, why=outcome.dead_letter)
 
 
-def _backoff_s(delivery: int) -> float:
-    """Exponential with full jitter above its half: 1, 2, 4 .. 300 s, times 0.5 to 1."""
-    return float(min(BACKOFF_FIRST_S * 2 ** min(delivery - 1, 30), BACKOFF_LONGEST_S) * random.uniform(0.5, 1.0))
+def _is_too_late(run: Run, wait_s: float) -> bool:
+    give_up_after_s, now = run.handler.policy.give_up_after_s, now_s()
+    first_failed_s = now if run.lease.first_failed_s is None else run.lease.first_failed_s
+    return give_up_after_s > 0 and now + wait_s > first_failed_s + give_up_after_s
 
 
 def _forget_cancels() -> None:
@@ -266,20 +278,34 @@ def _runs(owner: asyncio.Task[Any] | None) -> bool:
 
 def _outcome_of(error: BaseException) -> Outcome:
     if isinstance(error, ChildOutOfMemory):
-        return Failed(str(error), type(error).__name__, dead_letter="child_out_of_memory", cause=str(error))
+        return Failed(
+            str(error),
+            type(error).__name__,
+            dead_letter="child_out_of_memory",
+            cause=str(error),
+            kinds=(*kinds_of(type(error)), *kinds_of(MemoryError)),
+        )
     if isinstance(error, RequestDeclined):
         return Failed(str(error), type(error).__name__)
     if isinstance(error, TaskInvalid):
         return Rejected(str(error), type(error).__name__)
     if isinstance(error, ResultInvalid):
-        return Failed(str(error), type(error).__name__, dead_letter="result_invalid")
+        return Failed(str(error), type(error).__name__, dead_letter="result_invalid", kinds=kinds_of(type(error)))
     if isinstance(error, HandlerTimedOut):
-        return Failed(str(error), type(error).__name__, dead_letter="handler_timed_out")
+        return Failed(str(error), type(error).__name__, dead_letter="handler_timed_out", kinds=_TIMED_OUT)
     if isinstance(error, RaisedInChild):
-        return Failed(str(error), error.type_name, dead_letter="handler_raised", cause=error.traceback_text)
+        return Failed(
+            str(error), error.type_name, dead_letter="handler_raised", cause=error.traceback_text, kinds=error.kinds
+        )
     return _raised(error)
 
 
 def _raised(error: BaseException) -> Failed:
     name, text, trace = told(error)
-    return Failed(f"{name}: {text}" if text else name, name, dead_letter="handler_raised", cause=trace)
+    return Failed(
+        f"{name}: {text}" if text else name,
+        name,
+        dead_letter="handler_raised",
+        cause=trace,
+        kinds=kinds_of(type(error)),
+    )

@@ -85,6 +85,9 @@ class Queue(Protocol):
     async def duplicate_reason(self, lease: Lease, task: Task) -> str | None:
         """Say why a task is a duplicate; None when it is none."""
 
+    async def tries(self, lease: Lease) -> list[bytes]:
+        """Return what earlier tries of a task ended with, the oldest first, each one line of JSON."""
+
     async def holds(self, lease: Lease) -> bool:
         """Say whether a lease still stands."""
 

@@ -16,6 +16,7 @@ from aworker.outcome import Completed
 from aworker.task import Task
 
 ARGS_SHOWN_BYTES = 65_536
+TRY_CHARACTERS = 1_000
 
 
 class Record(msgspec.Struct):
@@ -122,6 +123,12 @@ def completed(worker_id: str, task: Task, lease: Lease, outcome: Completed, exec
         "completed_at": at,
     }
     return _encoded(worker_id, task.task_id, "completed", encode_value(data), at)
+
+
+def tried(delivery: int, error_type: str, error: str) -> bytes:
+    """What a try ended with that was not the last: one line."""
+    text = error.encode("utf-8", "replace").decode()[:TRY_CHARACTERS]
+    return encode({"at": rfc3339(), "delivery": delivery, "error_type": error_type, "error": text})
 
 
 def error(

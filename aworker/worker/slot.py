@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import msgspec
 from loguru import logger
 
-from aworker.clock import now_s
+from aworker.clock import now_s, parse_rfc3339
 from aworker.config import LiveConfig
 from aworker.errors import AworkerError, TaskInvalid, UnknownTaskType
 from aworker.execution.executor import Executor, Run, log_fields
+from aworker.execution.policy import Try
 from aworker.execution.registry import Registry
 from aworker.lease import Lease
 from aworker.logs import one_line, says_info
@@ -103,6 +105,8 @@ class Slot:
         if not await self._queue.holds(lease):
             self._settle(lease, task, LOST, 0.0, log_fields(task, lease, number))
             return
+        if lease.delivery > 1:
+            self._recall(lease, await self._queue.tries(lease))
         run = Run(task, lease, handler, scope, number)
         self._runs[lease.lease_id] = run
         if says_info():
@@ -125,6 +129,14 @@ class Slot:
         if isinstance(outcome, Lost):
             outcome = LOST
         self._settle(lease, task, outcome, elapsed_s, run.fields)
+
+    def _recall(self, lease: Lease, lines: list[bytes]) -> None:
+        try:
+            first, last = (msgspec.json.decode(lines[at], type=Try) for at in (0, -1))
+        except (IndexError, msgspec.MsgspecError, UnicodeDecodeError):
+            return
+        lease.first_failed_s = parse_rfc3339(first.at)
+        lease.last_error = last.error
 
     def _settle(self, lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, fields: dict[str, Any]) -> None:
         def written(done: bool, final: Outcome) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import anyio
 import msgspec
 
 from aworker.config import Config, LiveConfig, RedisConfig
+from aworker.execution.policy import RetryPolicy
 from aworker.execution.registry import Handler, Registry
 from aworker.worker.supervisor import Supervisor
 
@@ -20,12 +22,16 @@ def config_of(url: str, **sections: Any) -> Config:
 
 @asynccontextmanager
 async def running_worker(
-    config: Config, handlers: dict[str, Callable[..., Any]], *, preload: tuple[str, ...] = ()
+    config: Config,
+    handlers: dict[str, Callable[..., Any]],
+    *,
+    preload: tuple[str, ...] = (),
+    policies: Mapping[str, RetryPolicy] = MappingProxyType({}),
 ) -> AsyncIterator[Supervisor]:
     """Run a worker while the block runs, then drain it."""
     registry = Registry()
     for task_type, function in handlers.items():
-        registry.add(Handler(task_type, function))
+        registry.add(Handler(task_type, function, policy=policies.get(task_type, RetryPolicy())))
     ready = anyio.Event()
     supervisor = Supervisor(LiveConfig(config), registry, preload=preload, on_ready=ready.set)
     async with anyio.create_task_group() as group:

@@ -72,6 +72,10 @@ NEW = st.builds(
 )
 
 
+def _sha1(payload: bytes) -> bytes:
+    return hashlib.sha1(payload).hexdigest().encode()
+
+
 class Held:
     """A lease in the model."""
 
@@ -94,7 +98,7 @@ class Model:
         self.claimed: dict[str, int] = {}
         self.delayed: dict[tuple[str, str, bytes], int] = {}
         """Lease id, or 0 and a number of its own for what was never leased; queue, payload; to when it is due."""
-        self.dead: list[tuple[str, bytes]] = []
+        self.dead: list[tuple[str, bytes, bytes]] = []
         self.records: dict[str, bytes] = {}
         self.assignments: dict[str, bytes] = {}
         self.claim_commits: dict[str, tuple[int, list[int]]] = {}
@@ -102,6 +106,8 @@ class Model:
         self.pushed: Counter[bytes] = Counter()
         self.gone: Counter[bytes] = Counter()
         self.last_id = 0
+        self.tries: dict[bytes, list[bytes]] = {}
+        """What earlier tries of a payload ended with."""
         self.keys: dict[str, tuple[str, str, tuple[str, str, bytes]]] = {}
         """Unique key to until, task_id, and its task as in ``delayed``; ``-`` for its id where it was pushed."""
         self.ticks: dict[str, int] = {}
@@ -182,15 +188,19 @@ class Model:
         if item.kind == "end":
             self.gone[held.payload] += 1
         elif item.kind == "dead":
-            self.dead.append((held.queue, held.payload))
+            tries = self.tries.get(held.payload, []) if held.delivery > 1 else []
+            self.dead.append((held.queue, held.payload, b",".join(tries)))
         elif item.kind == "back":
             self.put(held.queue, held.payload, next_one=True)
         elif item.kind == "delay":
             self.delayed[str(item.lease_id), held.queue, held.payload] = now_ms + item.extras[0]
         if item.kind == "dead" or (item.kind == "end" and item.extras[0] == "1"):
             del self.deliveries[held.payload]
+            self.tries.pop(held.payload, None)
         elif item.kind == "delay" or (item.kind == "back" and item.extras[0] == "1"):
             self.deliveries[held.payload] += 1
+        if item.kind in ("back", "delay") and (line := item.extras[-1]) not in ("", "auto"):
+            self.tries[held.payload] = [*self.tries.get(held.payload, []), line][-20:]
         if item.task_id:
             self.assignments.pop(item.task_id, None)
             if item.record:
@@ -282,6 +292,7 @@ class Model:
             del waiting[len(waiting) - 1 - waiting[::-1].index(payload)]
             self.lists[queue] = deque(waiting)
         del self.deliveries[payload]
+        self.tries.pop(payload, None)
         self.gone[payload] += 1
         self.records[task_id] = REPLACED.replace(b"$TASK$", task_id.encode())
 
@@ -498,11 +509,12 @@ class Queues(RuleBasedStateMachine):
     @rule(data=st.data(), drop=st.booleans())
     def handle_a_dead_letter(self, data: st.DataObject, drop: bool) -> None:
         at = data.draw(st.integers(0, len(self.model.dead) - 1))
-        queue, payload = self.model.dead.pop(at)
+        queue, payload, _ = self.model.dead.pop(at)
         if drop:
             self.model.gone[payload] += 1
         else:
             del self.model.deliveries[payload]
+            self.model.tries.pop(payload, None)
             self.model.put(queue, payload, next_one=False)
         entry_id, _ = self.real.client.xrange(self.real.keys.dead)[at]
 
@@ -539,15 +551,18 @@ class Queues(RuleBasedStateMachine):
 
         assert priority == list(model.lists[PRIORITY])
         assert normal == list(model.lists[NORMAL])
-        assert {name: int(count) for name, count in deliveries.items()} == {
-            hashlib.sha1(payload).hexdigest().encode(): count for payload, count in model.deliveries.items() if count
+        assert deliveries == {
+            **{_sha1(payload): b"%d" % count for payload, count in model.deliveries.items() if count},
+            **{b"!" + _sha1(payload): b"\n".join(lines) for payload, lines in model.tries.items()},
         }
         assert {name.decode(): int(id_) for name, id_ in claimed.items()} == model.claimed
         assert {name.decode(): at for name, at in workers} == model.deadlines
         assert dict(delayed) == {
             f'{id_} "{queue}"\n'.encode() + payload: at for (id_, queue, payload), at in model.delayed.items()
         }
-        assert [(fields[b"queue"].decode(), fields[b"payload"]) for _, fields in dead] == model.dead
+        assert [
+            (fields[b"queue"].decode(), fields[b"payload"], fields.get(b"errors", b"[]")[1:-1]) for _, fields in dead
+        ] == model.dead
         assert {name.decode(): int(at) for name, at in ticks.items()} == model.ticks
         assert {task_id.decode() for task_id in cancelled} == model.cancelled
 
@@ -632,8 +647,8 @@ class Queues(RuleBasedStateMachine):
             "end": ("1" if delivery > 1 else "",),
             "dead": ("queue", self._queue_of(process, lease_id)),
             "back": ("", "auto"),
-            "back counted": ("1", "auto"),
-            "delay": (self.writes * 10,),
+            "back counted": ("1", "auto", b"try %d" % self.writes),
+            "delay": (self.writes * 10, b"try %d" % self.writes),
         }[kind]
         return Item(kind.split()[0], lease_id, registered, registered, record, extras=extras)
 

@@ -34,6 +34,7 @@ from aworker.encoding import encode, plain
 from aworker.errors import RequestDeclined, ResultInvalid, TaskInvalid
 from aworker.execution.context import Context
 from aworker.execution.failure import TEXT_CHARACTERS, leaf, told
+from aworker.execution.policy import kinds_of
 from aworker.execution.pool.arguments import convert_arguments
 from aworker.execution.pool.frames import (
     MAX_BODY_BYTES,
@@ -153,6 +154,7 @@ def _context(task: TaskInfo, progress: Callable[..., None], is_cancelled: Callab
         task_type=task.task_type,
         delivery=task.delivery,
         lease_id=task.lease_id,
+        last_error=task.last_error,
         logger=logger,
         progress=progress,
         is_cancelled=is_cancelled,
@@ -211,7 +213,7 @@ def _failure(error: BaseException) -> tuple[Kind, bytes]:
     place = error.__traceback__
     while place is not None and place.tb_frame.f_code.co_filename == __file__:
         place = place.tb_next
-    return Kind.FAILURE, msgspec.msgpack.encode(Failure(family, *told(error, place)))
+    return Kind.FAILURE, msgspec.msgpack.encode(Failure(family, *told(error, place), kinds_of(type(error))))
 
 
 def _ignore_signals() -> None:

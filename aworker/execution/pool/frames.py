@@ -68,6 +68,7 @@ class TaskInfo(msgspec.Struct, frozen=True, array_like=True):
     task_type: str
     delivery: int = 1
     lease_id: int = 0
+    last_error: str | None = None
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
@@ -106,6 +107,8 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     type_name: str
     message: str
     traceback: str
+    kinds: tuple[str, ...] = ()
+    """The exception's classes, its own first."""
 
 
 Frame = tuple[Kind, int, bytes]

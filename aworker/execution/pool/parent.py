@@ -139,6 +139,8 @@ class RaisedInChild(HandlerRaised):
         """Class name of the exception."""
         self.traceback_text = failure.traceback
         """Its traceback, from the function on."""
+        self.kinds = failure.kinds
+        """Its classes, its own first."""
 
 
 @contextlib.asynccontextmanager

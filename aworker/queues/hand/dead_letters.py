@@ -34,6 +34,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
     """Empty when none could be read."""
     task_type: str
     died_at: str
+    errors: list[dict[str, Any]] = []
+    """What the tries before the last one ended with: ``at``, ``delivery``, ``error_type``, ``error``."""
 
     @classmethod
     def of(cls, entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
@@ -55,6 +57,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
             task_id=text("task_id"),
             task_type=text("task_type"),
             died_at=text("died_at"),
+            errors=_tries(fields.get(b"errors", b"[]")),
         )
 
     def shown(self) -> dict[str, Any]:
@@ -143,3 +146,10 @@ class DeadLetters:
             if len(page) < PAGE:
                 return
             before = f"({page[-1][0].decode()}"
+
+
+def _tries(text: bytes) -> list[dict[str, Any]]:
+    try:
+        return msgspec.json.decode(text, type=list[dict[str, Any]])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return []  # written in other words, or cut

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -92,6 +93,12 @@ class LeasedQueue:
         if record.status == "completed" and stored_at_s is not None and stored_at_s > created_at_s:
             return f"it completed at {record.updated_at}"
         return None
+
+    async def tries(self, lease: Lease) -> list[bytes]:
+        """Return what earlier tries of a task ended with, the oldest first, each one line of JSON."""
+        field = f"!{hashlib.sha1(lease.payload, usedforsecurity=False).hexdigest()}"
+        (kept,) = await self.ask([("HGET", self.keys.deliveries, field)])
+        return [] if kept is None else kept.split(b"\n")
 
     async def holds(self, lease: Lease) -> bool:
         """Say whether a lease still stands: one that was claimed so long ago that it may be another worker's by now."""
@@ -295,9 +302,9 @@ class LeasedQueue:
         if plan.kind == "dead":
             extras = plan.dead_fields
         elif plan.kind == "delay":
-            extras = (plan.delay_ms,)
+            extras = (plan.delay_ms, plan.tried)
         elif plan.kind == "back":
-            extras = ("1" if plan.counted else "", self._live.value.queues[lease.level].take_from)
+            extras = ("1" if plan.counted else "", self._live.value.queues[lease.level].take_from, plan.tried)
         else:
             extras = ("1" if lease.delivery > 1 else "",)
 

@@ -117,6 +117,10 @@ class PlainQueue:
         """Never: without leases nothing tells what runs."""
         return None
 
+    async def tries(self, lease: Lease) -> list[bytes]:
+        """None: they are kept with leases."""
+        return []
+
     async def holds(self, lease: Lease) -> bool:
         """Always: what was popped is nobody else's."""
         return True

@@ -36,6 +36,8 @@ class Settlement(msgspec.Struct):
     """Why it is a dead letter."""
     delay_ms: int = 0
     counted: bool = False
+    tried: bytes = b""
+    """What this try ended with, one line of JSON, where another one follows that it counts for."""
     is_final: bool = False
     """Whether the messages are the last ones about this task."""
 
@@ -88,6 +90,9 @@ def _again(config: Config, worker_id: str, lease: Lease, outcome: Returned | Ret
     if outcome.delay_s or isinstance(outcome, Retried):
         plan.kind = "delay"
         plan.delay_ms = int(outcome.delay_s * 1000)
+    if counted:
+        error_type = outcome.error_type if isinstance(outcome, Retried) else "Returned"
+        plan.tried = records.tried(lease.delivery, error_type, outcome.reason)
     if isinstance(lease.task, Task):
         plan.task_id = lease.task.task_id
         count = lease.delivery if counted else lease.delivery - 1

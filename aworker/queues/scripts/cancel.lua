@@ -8,7 +8,7 @@
 
 local removed = ARGV[1] == 'list' and redis.call('LREM', KEYS[1], 1, ARGV[2]) or redis.call('ZREM', KEYS[1], ARGV[2])
 if removed == 0 then return 0 end
-redis.call('HDEL', KEYS[2], redis.sha1hex(ARGV[3]))
+redis.call('HDEL', KEYS[2], redis.sha1hex(ARGV[3]), '!' .. redis.sha1hex(ARGV[3]))
 redis.call('SET', KEYS[3], ARGV[5], 'EX', ARGV[4])
 for index = 7, #ARGV do redis.call('PUBLISH', ARGV[6], ARGV[index]) end
 return 1

@@ -62,7 +62,7 @@ end
 
 local function take_out(holder, place)
   if place == 'delayed' then call('ZREM', delayed, holder.member) else call('LREM', holder.queue, -1, holder.payload) end
-  call('HDEL', deliveries, redis.sha1hex(holder.payload))
+  call('HDEL', deliveries, redis.sha1hex(holder.payload), '!' .. redis.sha1hex(holder.payload))
   call('SET', ARGV[4] .. holder.task_id, named(ARGV[8], holder.task_id), 'EX', ARGV[6])
   for at = 9, 10 do
     if ARGV[at] ~= '' then call('PUBLISH', ARGV[7], named(ARGV[at], holder.task_id)) end

@@ -21,7 +21,7 @@ if ARGV[2] == 'requeue' then
     local moved = string.sub((redis.call('HGET', KEYS[3], mark) or '') .. redis.sha1hex(fields.payload) .. ' ', -4100)
     redis.call('HSET', KEYS[3], mark, moved)
   end
-  redis.call('HDEL', KEYS[4], redis.sha1hex(fields.payload))
+  redis.call('HDEL', KEYS[4], redis.sha1hex(fields.payload), '!' .. redis.sha1hex(fields.payload))
 end
 redis.call('XDEL', KEYS[1], ARGV[1])
 redis.call('DECRBY', KEYS[2], #fields.payload)

@@ -14,9 +14,11 @@
 --       'dead'     as 'end', and the payload into the dead letters (extras: field, value, ..)
 --       'back'     lease gone, payload onto its list's taking end (extra 1: '1' when this delivery counts,
 --                  extra 2: 'left' | 'right' where the configuration fixes the end); a list that is none any more
---                  is no place for it: then into the dead letters
---       'delay'    lease gone, payload into delayed (extra 1: due in ms; it counts)
+--                  is no place for it: then into the dead letters; extra 3: what this try ended with, one line, or ''
+--       'delay'    lease gone, payload into delayed (extra 1: due in ms; it counts; extra 2: as extra 3 of 'back')
 -- returns { dead letters that fell off, then for each item 1 (done) or 0 (the lease is gone: nothing was written) }
+-- What earlier tries ended with stands beside the count, in deliveries under '!' and the payload's sha1, and goes with it:
+-- a dead letter has it in its field `errors`.
 -- Invariant: the lease is removed first, so this frees before it writes, and a task is in exactly one place after it.
 --            Sent again with the same commit number it answers as before; a late copy of an older commit writes nothing.
 
@@ -66,6 +68,18 @@ local function bury(payload, fields)
   end
 end
 
+local TRIES_KEPT = 20
+
+local function note_try(payload, line)
+  if not line or line == '' then return end
+  local field = '!' .. redis.sha1hex(payload)
+  local kept = call('HGET', deliveries, field)
+  local lines = kept and kept .. '\n' .. line or line
+  local _, breaks = string.gsub(lines, '\n', '')
+  if breaks >= TRIES_KEPT then lines = match(lines, '\n(.*)$') end
+  call('HSET', deliveries, field, lines)
+end
+
 local released = {}   -- task_ids whose lease is gone, to be taken off the register together
 
 local flags = {}
@@ -99,21 +113,31 @@ while at <= #ARGV do
     if stands then
       if held and held ~= '' then registered = held end
       if registered ~= '' then released[#released + 1] = registered end
-      if kind == 'dead' then bury(payload, { unpack(ARGV, extras, at - 1) }) end
+      if kind == 'dead' then
+        local fields = { unpack(ARGV, extras, at - 1) }
+        local tries = delivery > 1 and call('HGET', deliveries, '!' .. redis.sha1hex(payload))
+        if tries then
+          fields[#fields + 1] = 'errors'
+          fields[#fields + 1] = '[' .. string.gsub(tries, '\n', ',') .. ']'
+        end
+        bury(payload, fields)
+      end
       if kind == 'end' or kind == 'dead' then
-        if payload then call('HDEL', deliveries, redis.sha1hex(payload)) end
+        if payload then call('HDEL', deliveries, redis.sha1hex(payload), '!' .. redis.sha1hex(payload)) end
       elseif kind == 'back' then
         local side = match(call('HGET', ends, queue) or 'right', '^%a+')
         if at - extras > 1 and ARGV[extras + 1] ~= 'auto' then side = ARGV[extras + 1] end
         local pushed = redis.pcall(side == 'left' and 'LPUSH' or 'RPUSH', queue, payload)
         if type(pushed) == 'table' and pushed.err then
           bury(payload, { 'queue', queue, 'reason', 'queue_is_no_list', 'error', pushed.err, 'task_id', task_id })
-        elseif ARGV[extras] == '1' then
-          call('HINCRBY', deliveries, redis.sha1hex(payload), 1)
+        else
+          if ARGV[extras] == '1' then call('HINCRBY', deliveries, redis.sha1hex(payload), 1) end
+          if at - extras > 2 then note_try(payload, ARGV[extras + 2]) end
         end
       elseif kind == 'delay' then
         call('ZADD', delayed, format('%.0f', now + tonumber(ARGV[extras])), id .. ' "' .. queue .. '"\n' .. payload)
         call('HINCRBY', deliveries, redis.sha1hex(payload), 1)
+        if at - extras > 1 then note_try(payload, ARGV[extras + 1]) end
       end
       if task_id ~= '' then
         if kind ~= 'end' or (at - extras < 2 or ARGV[extras + 1] ~= '1') then call('DEL', assignment_prefix .. task_id) end
