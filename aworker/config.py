@@ -76,6 +76,14 @@ class TaskConfig(Section, frozen=True):
     max_concurrent: int | None = None
     """Tasks of this type that run at once in this process; None = the handler's own, 0 = no limit."""
     duplicates: Literal["drop", "run"] = "drop"
+    max_concurrent_total: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Tasks of this type that run at once over all workers; 0 = no limit."""
+    max_concurrent_total_per_user: Annotated[int, msgspec.Meta(ge=0)] = 0
+    rate: str = ""
+    """Starts over all workers, as ``60/min``: a number, a slash, and s, min, h, d or so many of them; empty = any."""
+    rate_per_user: str = ""
+    burst: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """Starts that a rate lets through at once after a quiet time."""
 
 
 class PoolConfig(Section, frozen=True):
@@ -261,6 +269,14 @@ class Config(Section, frozen=True):
 
 
 _NO_OVERRIDES = TaskConfig()
+_UNITS_MS = {"s": 1_000, "sec": 1_000, "min": 60_000, "h": 3_600_000, "hour": 3_600_000, "d": 86_400_000}
+_RATE = re.compile(rf"([1-9]\d{{0,8}})/(\d{{0,5}})({'|'.join(_UNITS_MS)})")
+
+
+def every_ms(rate: str) -> float:
+    """Return how many ms a rate such as ``60/min`` holds two starts apart; 0 where it is none."""
+    match = _RATE.fullmatch(rate)
+    return int(match[2] or 1) * _UNITS_MS[match[3]] / int(match[1]) if match else 0.0
 
 
 class LiveConfig:
@@ -535,6 +551,12 @@ def _broken_rules(config: Config) -> list[tuple[str, str, Any, str]]:
                 "0 means no limit",
             ),
         ]
+        for name, rate in (("rate", task.rate), ("rate_per_user", task.rate_per_user)):
+            holds = not rate or every_ms(rate) > 0
+            rules.append((holds, f"{at}.{name}", "as 60/min, 5/s, 1000/d or 10/15min", rate, "correct it"))
+        totals = (task.max_concurrent_total, task.max_concurrent_total_per_user, task.rate, task.rate_per_user)
+        leased = not any(totals) or worker.delivery == "leased"
+        rules.append((leased, "worker.delivery", f"leased for limits of {at} over all workers", worker.delivery, ""))
     return [(path, rule, value, advice or "correct it") for holds, path, rule, value, advice in rules if not holds]
 
 

@@ -80,6 +80,13 @@ class Keys:
         """string: the task that has a unique key, and where it was put; expires with the key."""
         return f"{self.prefix}unique:{key}"
 
+    def limit(self, name: str) -> str:
+        """``running:TYPE``, hash: lease id to worker and user, of what counts against limits over all workers.
+
+        ``rate:TYPE`` and ``rate:TYPE:USER``, string: when all starts so far would be over, one after the other.
+        """
+        return f"{self.prefix}limit:{name}"
+
     def leases(self, worker_id: str) -> str:
         """hash: lease id to header and payload, one entry for each running task."""
         return f"{self.prefix}leases:{worker_id}"

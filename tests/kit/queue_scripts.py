@@ -311,7 +311,7 @@ class QueueScripts:
 
     def left_behind(self) -> list[str]:
         """Return the keys that are there beside those that stay for ever and the results."""
-        stays = re.compile(r"aworker:(lease_id|ends|minutes)|task_result:.*")
+        stays = re.compile(r"aworker:(lease_id|ends|minutes|schedules|limit:.*)|task_result:.*")
         return sorted(name for name in map(bytes.decode, self.client.scan_iter()) if not stays.fullmatch(name))
 
     def _number(self, worker: str, number: int | None) -> int:

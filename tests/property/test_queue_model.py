@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -76,6 +76,16 @@ def _sha1(payload: bytes) -> bytes:
     return hashlib.sha1(payload).hexdigest().encode()
 
 
+BURST = 2
+
+
+class Total(NamedTuple):
+    """Limits over all workers."""
+
+    most: int
+    every_ms: int
+
+
 class Held:
     """A lease in the model."""
 
@@ -106,6 +116,10 @@ class Model:
         self.pushed: Counter[bytes] = Counter()
         self.gone: Counter[bytes] = Counter()
         self.last_id = 0
+        self.shares: dict[int, str] = {}
+        """Lease id to its worker, of what was claimed under a limit over all workers."""
+        self.over_at_ms = 0
+        """When all that a rate let through would be over, one after the other."""
         self.tries: dict[bytes, list[bytes]] = {}
         """What earlier tries of a payload ended with."""
         self.keys: dict[str, tuple[str, str, tuple[str, str, bytes]]] = {}
@@ -120,7 +134,9 @@ class Model:
         else:
             self.lists[queue].appendleft(payload)
 
-    def claim(self, worker: str, number: int, want: int, room: int | None, now_ms: int) -> list[tuple[Any, ...]]:
+    def claim(
+        self, worker: str, number: int, want: int, room: int | None, total: Total | None, now_ms: int
+    ) -> list[tuple[Any, ...]]:
         self.deadlines[worker] = now_ms + TTL_MS
         leases = self.leases.setdefault(worker, {})
         claim_number, ids = self.claim_commits.get(worker, (0, []))
@@ -138,6 +154,9 @@ class Model:
             for payload in waiting:
                 limited = room is not None and KINDS[payload][1]
                 if len(taken) == want or (limited and room == 0):
+                    kept.append(payload)
+                    continue
+                if limited and total is not None and not self._lets_through(total, taken, now_ms):
                     kept.append(payload)
                     continue
                 if limited and room is not None:
@@ -159,9 +178,22 @@ class Model:
                 suspicion, registered = "record" if known in self.records else "none", known
             held = Held(payload, queue, 1 + self.deliveries[payload], suspicion, registered)
             leases[self.last_id] = held
+            if KINDS[payload][1] and total is not None:
+                self.shares[self.last_id] = worker
             told.append(self._told(self.last_id, held))
         self.claim_commits[worker] = (number, [id_ for id_, *_ in told])
         return told
+
+    def _lets_through(self, total: Total, taken: list[tuple[str, bytes]], now_ms: int) -> bool:
+        running = sum(id_ in self.leases.get(worker, {}) for id_, worker in self.shares.items())
+        if running + sum(KINDS[payload][1] for _, payload in taken) >= total.most:
+            return False
+        if total.every_ms:
+            ahead_ms = min(max(self.over_at_ms - now_ms, 0), BURST * total.every_ms)
+            if ahead_ms > (BURST - 1) * total.every_ms:
+                return False
+            self.over_at_ms = now_ms + ahead_ms + total.every_ms
+        return True
 
     def settle(self, worker: str, number: int, items: list[Item], now_ms: int) -> list[int]:
         done_number, done_flags = self.settle_commits.get(worker, (0, []))
@@ -382,13 +414,16 @@ class Queues(RuleBasedStateMachine):
         name=WORKERS,
         want=st.integers(1, 4),
         room=st.none() | st.integers(0, 2),
+        total=st.none() | st.builds(Total, most=st.integers(1, 3), every_ms=st.sampled_from([0, 0, 1_000])),
         copies=st.integers(1, 2),
         heard=MOSTLY,
     )
-    def claim(self, name: str, want: int, room: int | None, copies: int, heard: bool) -> tuple[Any, ...]:
+    def claim(
+        self, name: str, want: int, room: int | None, total: Total | None, copies: int, heard: bool
+    ) -> tuple[Any, ...]:
         process = self.processes[name]
         process.number += 1
-        commit = (process.worker_id, process.number, want, room)
+        commit = (process.worker_id, process.number, want, room, total)
         for _ in range(copies):
             told = self._claim(*commit)
         if heard:
@@ -614,9 +649,17 @@ class Queues(RuleBasedStateMachine):
 
     # The two commits.
 
-    def _claim(self, worker_id: str, number: int, want: int, room: int | None) -> list[tuple[Any, ...]]:
-        limits = None if room is None else {"types": {"screening": room}, "users": {}}
-        expected = self.model.claim(worker_id, number, want, room, self.now_ms)
+    def _claim(
+        self, worker_id: str, number: int, want: int, room: int | None, total: Total | None
+    ) -> list[tuple[Any, ...]]:
+        limits: dict[str, Any] | None = None
+        if room is not None or total is not None:
+            limits = {"types": {} if room is None else {"screening": room}, "users": {}}
+        if limits is not None and total is not None:
+            rate = {"rate": {"every": total.every_ms, "burst": BURST}} if total.every_ms else {}
+            limits["totals"] = {"screening": {"most": total.most, **rate}}
+            limits.update(prefix=self.real.keys.limit(""), leases=self.real.keys.leases(""))
+        expected = self.model.claim(worker_id, number, want, room, total, self.now_ms)
 
         reply = self.real.claim(worker_id, want, LEVELS, limits=limits, now_ms=self.now_ms, number=number)
 

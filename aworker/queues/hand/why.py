@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from aworker.clock import rfc3339
-from aworker.config import Config, QueueConfig
+from aworker.config import Config, QueueConfig, every_ms
 from aworker.errors import PayloadInvalid
 from aworker.keys import ASSIGNMENT_PREFIX, RESULT_PREFIX, Keys
 from aworker.queues.hand.cancel import FINAL
@@ -24,7 +24,9 @@ from aworker.queues.pauses import Pauses, find_pauses
 from aworker.task import Task, decode_task
 
 Place = Literal["waiting", "running", "delayed", "dead", "ended", "unknown"]
-What = Literal["paused", "no worker", "slots", "reserved", "type limit", "user limit", "order", "delay"]
+What = Literal[
+    "paused", "no worker", "slots", "reserved", "type limit", "user limit", "total limit", "rate", "order", "delay"
+]
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -180,6 +182,7 @@ async def _waiting(
     reasons = _pauses(pauses, level, task)
     if config.worker.delivery == "leased":
         reasons += await _workers(client, config, position, task, type_limits)
+        reasons += await _over_all(client, config, task)
     if before or any(lengths[:position]):
         reasons.append(Reason("order", _order(config, lengths, position, before)))
     return Whereabouts(
@@ -228,6 +231,39 @@ async def _workers(
     for worker_id in workers:
         leases = [_lease(entry) for entry in await client.hvals(keys.leases(worker_id))]
         reasons += _in_the_way(config, worker_id, leases, position, task, type_limits)
+    return reasons
+
+
+async def _over_all(client: Any, config: Config, task: Task | None) -> list[Reason]:
+    """Return the limits over all workers that hold a task back, read as the claim script reads them."""
+    if task is None:
+        return []
+    keys, one, user = Keys(config.redis.key_prefix), config.task(task.task_type), task.user_id
+    reasons: list[Reason] = []
+    most, user_most = one.max_concurrent_total, one.max_concurrent_total_per_user
+    if most or user_most:
+        shares = await client.hgetall(keys.limit(f"running:{task.task_type}"))
+        users = [
+            share.decode("utf-8", "replace").partition(" ")[2]
+            for lease_id, share in shares.items()
+            if await client.hexists(keys.leases(share.partition(b" ")[0].decode()), lease_id)
+        ]
+        path = f"tasks.{task.task_type}"
+        if most and len(users) >= most:
+            text = f"another {task.task_type} to end on any worker: {len(users)} run ({path}.max_concurrent_total)"
+            reasons.append(Reason("total limit", text))
+        if user_most and user is not None and users.count(user) >= user_most:
+            text = f"another {task.task_type} of user {user} to end on any worker: {users.count(user)} run"
+            reasons.append(Reason("total limit", f"{text} ({path}.max_concurrent_total_per_user)"))
+    seconds, micros = await client.time()
+    now_ms = seconds * 1000 + micros / 1000
+    for name, rate, owner in (("rate", one.rate, ""), ("rate_per_user", one.rate_per_user, user)):
+        if rate and owner is not None:
+            key = keys.limit(f"rate:{task.task_type}" + (f":{owner}" if owner else ""))
+            wait_ms = float(await client.get(key) or 0) - now_ms - (one.burst - 1) * every_ms(rate)
+            if wait_ms > 0:
+                text = f"its rate, {rate} (tasks.{task.task_type}.{name}): the next starts in {wait_ms / 1000:.1f} s"
+                reasons.append(Reason("rate", text))
     return reasons
 
 

@@ -30,7 +30,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from aworker.config import Config, LiveConfig
+from aworker.config import Config, LiveConfig, TaskConfig, every_ms
+from aworker.keys import Keys
 from aworker.lease import Lease
 from aworker.queues.pauses import Pauses
 from aworker.task import Task
@@ -41,6 +42,23 @@ NEWEST = 80
 """As many as one claim looks at beyond the tasks next to the taking end."""
 
 Known = Literal["more", "empty", "passed"]
+
+
+def total_limits(config: Config) -> dict[str, dict[str, Any]]:
+    """Return by task type the limits over all workers, as the claim script reads them."""
+    return {task_type: total for task_type, one in config.tasks.items() if (total := _total(one))}
+
+
+def _total(one: TaskConfig) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    if one.max_concurrent_total:
+        total["most"] = one.max_concurrent_total
+    if one.max_concurrent_total_per_user:
+        total["user_most"] = one.max_concurrent_total_per_user
+    for name, rate in (("rate", one.rate), ("user_rate", one.rate_per_user)):
+        if rate:
+            total[name] = {"every": every_ms(rate), "burst": one.burst}
+    return total
 
 
 class Level:
@@ -145,9 +163,13 @@ class Admission:
         types.update(dict.fromkeys(self.pauses.task_types, 0))
         per_user = self._live.value.worker.max_per_user
         near_user = per_user > 0 and max(self._users.values(), default=0) + want > per_user
-        if not types and not near_user:
+        totals = total_limits(self._live.value)
+        if not types and not near_user and not totals:
             return b""
         limits: dict[str, Any] = {"types": types, "users": {}}
+        if totals:
+            keys = Keys(self._live.value.redis.key_prefix)
+            limits.update(totals=totals, prefix=keys.limit(""), leases=keys.leases(""))
         if near_user:
             limits["user_room"] = per_user
             limits["users"] = {user: max(0, per_user - count) for user, count in self._users.items()}
@@ -169,7 +191,7 @@ class Admission:
         if isinstance(lease.task, Task):
             task_type = lease.task.task_type
             self._types[task_type] -= 1
-            limited = limited or task_type in self._type_limits()
+            limited = limited or task_type in self._type_limits() or bool(_total(self._live.value.task(task_type)))
             if not self._types[task_type]:
                 del self._types[task_type]
             if lease.user is not None:

@@ -39,6 +39,7 @@ COMMIT_WRITES = 512
 WATCH_S = 0.002
 """How often the length of a list is looked at in which every task is held back by a limit."""
 COMMIT_BYTES = 8_388_608
+RATE_AFTER_S = 0.001
 
 
 class Write:
@@ -426,7 +427,8 @@ class Lane:
                 return
         self.write(Write("back", lease, extras=("", self._side(lease))))
 
-    def _note(self, level: Level, state: str, cursor: int) -> None:
+    def _note(self, level: Level, told: str, cursor: int) -> None:
+        state, _, next_ms = told.partition(" ")
         if state != "skipped":
             level.asked(cursor)
         if state == "wrong" and not level.is_wrong:
@@ -436,7 +438,8 @@ class Lane:
             level.known = "passed"
             if state == "passed":
                 self._bells[level.index].armed.set()
-            asyncio.get_running_loop().call_later(level.passed_s, self._ask_again, level)
+            wait_s = min(level.passed_s, int(next_ms) / 1000 + RATE_AFTER_S) if next_ms else level.passed_s
+            asyncio.get_running_loop().call_later(wait_s, self._ask_again, level)
             if level.cursor == 0:
                 level.passed_s = min(level.passed_s * 2, PASSED_LONGEST_S)
         elif state == "empty":

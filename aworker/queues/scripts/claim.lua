@@ -9,7 +9,8 @@
 --       '1' to ask it or '0' to leave it out, scan cursor
 -- returns { {lease_id, level, delivery, suspicion, registered task_id, payload}.. flattened,
 --           then for each level a state 'empty' | 'more' | 'passed' | 'skipped' | 'wrong' (no list), its next cursor, and
---           how many tasks were passed over because of a limit (-1 = not looked at) },
+--           how many tasks were passed over because of a limit (-1 = not looked at); the state is 'passed 40' where a
+--           rate lets the next task through in 40 ms },
 --         claims first: { number of claims, claims.., states.. }
 -- Invariant: a payload leaves its list and enters the leases in this one step; sent again with the same commit number
 --            the script answers with the leases it made the first time, and a late copy of an older commit takes nothing.
@@ -22,6 +23,7 @@ local NEAR = 10             -- payloads next to each end that are looked at wher
 local HEAD = 20             -- of which this many are always those next to the taking end
 local HEAD_BYTES = 16384
 local READABLE = 16384      -- larger payloads are not decoded here
+local READABLE_WHOLE = 1048576 -- but where a limit over all workers may hold them back
 
 local call, match, find, format = redis.call, string.match, string.find, string.format
 local worker, ttl, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -85,8 +87,8 @@ local function instant_ms(text)
   return at * 1000
 end
 
-local function decoded(payload)
-  if #payload > READABLE then return nil end
+local function decoded(payload, whole)
+  if #payload > (whole and READABLE_WHOLE or READABLE) then return nil end
   local readable, task = pcall(cjson.decode, payload)
   if readable and type(task) == 'table' then return task end
   return nil
@@ -213,7 +215,8 @@ for index = 1, levels do
   if level[index].state == 'empty' then found_empty(KEYS[7 + index]) end
 end
 
-local claims = {}   -- {level index, payload}
+local claims = {}   -- {level, payload, what it uses of limits over all workers}
+local uses          -- that, of the payload that was looked at last
 
 -- How many more tasks a level may give: the room left below every level above it.
 local function room(index)
@@ -226,28 +229,88 @@ local function room(index)
 end
 
 local function take(index, payload)
-  claims[#claims + 1] = { level[index], payload }
+  claims[#claims + 1] = { level[index], payload, uses }
+  uses = nil
   for above = 1, index - 1 do
     if level[above].below > 0 then level[above].below = level[above].below - 1 end
   end
 end
 
+-- Limits over all workers, by task type. A share of one is a lease id under its type, and counts while that lease stands
+-- where it was made: nothing gives it back, so a worker that died has none from when its leases were taken over.
+local totals = limits and limits.totals or {}
+local running, tats = {}, {}
+
+local function running_of(task_type)
+  local key, counts, gone = limits.prefix .. 'running:' .. task_type, { total = 0, users = {} }, {}
+  local shares = call('HGETALL', key)
+  for at = 1, #shares, 2 do
+    local holder, user = match(shares[at + 1], '^(%S+) (.*)$')
+    if call('HEXISTS', limits.leases .. holder, shares[at]) == 1 then
+      counts.total = counts.total + 1
+      counts.users[user] = (counts.users[user] or 0) + 1
+    else
+      gone[#gone + 1] = shares[at]
+    end
+  end
+  for from = 1, #gone, 1000 do call('HDEL', key, unpack(gone, from, math.min(from + 999, #gone))) end
+  return counts
+end
+for task_type in pairs(totals) do running[task_type] = running_of(task_type) end
+
+local soonest = math.huge   -- in so many ms a rate lets the next task through
+
+-- A rate as the instant at which all that it let through would be over, one after the other; further ahead of the clock
+-- than its burst is the clock's own jump.
+local function is_too_fast(key, rate)
+  if not tats[key] then tats[key] = { at = tonumber(call('GET', key) or 0), rate = rate } end
+  local room = (rate.burst - 1) * rate.every
+  local ahead = math.min(math.max(tats[key].at - now, 0), rate.burst * rate.every)
+  tats[key].at = now + ahead
+  if ahead <= room then return false end
+  soonest = math.min(soonest, ahead - room)
+  return true
+end
+
+-- Whether a limit over all workers keeps a task waiting; notes what it uses when none does.
+local function is_over_total(total, task_type, user)
+  local counts = running[task_type]
+  if total.most and counts.total >= total.most then return true end
+  if user and total.user_most and (counts.users[user] or 0) >= total.user_most then return true end
+  local rates = {}
+  if total.rate then rates[limits.prefix .. 'rate:' .. task_type] = total.rate end
+  if user and total.user_rate then rates[limits.prefix .. 'rate:' .. task_type .. ':' .. user] = total.user_rate end
+  for key, rate in pairs(rates) do
+    if is_too_fast(key, rate) then return true end
+  end
+  for key, rate in pairs(rates) do tats[key].at, tats[key].used = tats[key].at + rate.every, true end
+  counts.total = counts.total + 1
+  if user then counts.users[user] = (counts.users[user] or 0) + 1 end
+  uses = { task_type, user or '' }
+  return false
+end
+
 -- Whether a limit keeps this payload in its list; counts it when none does.
 local function held_back(payload)
-  local near = limits.user_room ~= nil
+  local near, whole = limits.user_room ~= nil, false
+  for name in pairs(totals) do
+    if find(payload, name, 1, true) then near, whole = true, true break end
+  end
   if not near then
     for name in pairs(limits.types) do
       if find(payload, name, 1, true) then near = true break end
     end
   end
-  local task = near and decoded(payload)
+  local task = near and decoded(payload, whole)
   if not task then return false end
   local type_room = type(task.task_type) == 'string' and limits.types[task.task_type] or nil
-  local user = limits.user_room ~= nil and type(task.args) == 'table' and task.args.user_id or nil
+  local user = type(task.args) == 'table' and task.args.user_id or nil
   if type(user) == 'number' then user = format('%.0f', user) end
   if type(user) ~= 'string' then user = nil end
   local user_room = user and (limits.users[user] or limits.user_room)
   if (type_room and type_room <= 0) or (user_room and user_room <= 0) then return true end
+  local total = type(task.task_type) == 'string' and totals[task.task_type]
+  if total and is_over_total(total, task.task_type, user) then return true end
   if type_room then limits.types[task.task_type] = type_room - 1 end
   if user_room then limits.users[user] = user_room - 1 end
   return false
@@ -442,6 +505,8 @@ if #claims > 0 then
       call('HSET', KEYS[2], unpack(fields))
       fields = {}
     end
+    local share = claims[order][3]
+    if share then call('HSET', limits.prefix .. 'running:' .. share[1], id, worker .. ' ' .. share[2]) end
     ids[order] = id
     local at = 6 * order - 4
     reply[at], reply[at + 1], reply[at + 2] = id, entry.index, delivery
@@ -451,12 +516,17 @@ if #claims > 0 then
   for from = 1, #register, 1000 do
     call('HSET', KEYS[7], unpack(register, from, math.min(from + 999, #register)))
   end
+  for key, tat in pairs(tats) do
+    if tat.used then call('SET', key, format('%.3f', tat.at), 'PX', format('%.0f', math.ceil(tat.at - now) + 60000)) end
+  end
   call('HSET', KEYS[6], 'claim', commit .. ' ' .. table.concat(ids, ' '))
   reply[1] = #claims
 end
 
 for index = 1, levels do
-  reply[#reply + 1] = level[index].state
+  local state = level[index].state
+  if state == 'passed' and soonest < math.huge then state = format('passed %.0f', math.ceil(soonest)) end
+  reply[#reply + 1] = state
   reply[#reply + 1] = level[index].cursor
   reply[#reply + 1] = level[index].state == 'empty' and 0 or level[index].passed
 end
