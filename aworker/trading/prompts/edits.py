@@ -289,9 +289,7 @@ def _swap_limit(editor: Editor, name: str, old: Number, new: Number) -> None:
 
 @_changes
 def _relative(editor: Editor, name: str, step: Number, direction: str) -> None:
-    before = getattr(editor.current.risk, name)
-    if before is None:
-        raise NotRead(f"the strategy has no {name}")
+    before = _fraction(editor, name)
     after = round(before + step.value / 100 * (1 if direction == "more" else -1), 10)
     if not step.is_percent or after <= 0:
         raise NotRead(f"{name} is {before:.4g} and cannot become {after:.4g}; say what it is to be")
@@ -301,10 +299,16 @@ def _relative(editor: Editor, name: str, step: Number, direction: str) -> None:
 
 @_changes
 def _scaled_limit(editor: Editor, name: str, factor: float) -> None:
+    editor.risk(name, round(_fraction(editor, name) * factor, 10))
+
+
+def _fraction(editor: Editor, name: str) -> float:
     before = getattr(editor.current.risk, name)
     if before is None:
         raise NotRead(f"the strategy has no {name}")
-    editor.risk(name, round(before * factor, 10))
+    if isinstance(before, str):
+        raise NotRead(f"{name} is {before}, no percentage; write the field, as in {name}: 5%")
+    return float(before)
 
 
 @_changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from aworker.trading.prompts import PromptNotUnderstood, edit_from_prompt, strategy_from_prompt
@@ -558,6 +559,14 @@ def test_a_name_made_by_an_edit_changes_with_the_next_one() -> None:
     second = edit_from_prompt("use a 9 day RSI", first.rules, first.name, "use a 21 day RSI")
 
     assert second.name == "rsi(close, 9) < 30"
+
+
+@pytest.mark.parametrize("prompt", ["double the stop loss", "widen the stop loss by 2%"])
+def test_a_distance_that_is_no_percentage_is_not_scaled(prompt: str) -> None:
+    current = msgspec.structs.replace(DIPS, risk=Risk(stop_loss="2 * atr(14)"))
+
+    with pytest.raises(PromptNotUnderstood, match="no percentage"):
+        edit_from_prompt(prompt, current, "Mine")
 
 
 @pytest.mark.parametrize(
