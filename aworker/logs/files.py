@@ -178,6 +178,8 @@ _without_sinks = logger
 class Stream:
     """``sys.stderr`` where it is something else than the process's own: a terminal shared with a bar, a test's."""
 
+    is_shared = True
+
     def __init__(self) -> None:
         self._stream = sys.stderr
 

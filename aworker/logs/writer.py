@@ -74,6 +74,7 @@ class Writer:
         self._ends_floods = False
         self._secrets = Secrets()
         self._is_fork = False
+        self._is_shared = False
         os.register_at_fork(after_in_child=self._forked)
 
     # Whoever logs.
@@ -108,11 +109,20 @@ class Writer:
         self._lines.append(line)
         if not self._wake.is_set():
             self._wake.set()
+        if self._is_shared:
+            self._await(self._put_lines)
+
+    def _await(self, count: int, within_s: float = 1.0) -> None:
+        # A terminal shared with a bar is written to before whoever logs draws on it again.
+        until = time.monotonic() + within_s
+        while self._done_lines < count and threading.current_thread() is not self._thread and time.monotonic() < until:
+            time.sleep(0.0005)
 
     def write_to(self, target: Target, format_: Format, *, keeps_extra: bool, secrets: Secrets | None = None) -> None:
         """Send what is logged from now on there; what was logged before still goes where it went, if it can."""
         self._keeps_extra = keeps_extra
         self._secrets = secrets or Secrets()
+        self._is_shared = getattr(target, "is_shared", False)
         change = _Change(target, format_)
         self._changes.append(change)
         self._lines.append(change)
