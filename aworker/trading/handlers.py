@@ -1,4 +1,4 @@
-"""The four task types: their arguments, and what they do with the store, the prompts and the pool's children.
+"""The task types: their arguments, and what they do with the store, the prompts and the pool's children.
 
 The parent process stays small: whatever needs numpy, TA-Lib or polars is named as text and runs in a child.
 Invariant: effects are keyed by the task, so a task that is delivered again finds what it did.
@@ -42,6 +42,7 @@ _RUN = "aworker.trading.backtest.backtest:run_backtest"
 _PLAN = "aworker.trading.backtest.backtest:plan_chunks"
 _CHUNK = "aworker.trading.backtest.backtest:backtest_chunk"
 _MERGE = "aworker.trading.backtest.backtest:merge_chunks"
+_REPORT = "aworker.trading.report.report:add_report"
 _SCREEN = "aworker.trading.screening:screen"
 _ALERT = "aworker.trading.alerts:check_alert"
 
@@ -84,6 +85,10 @@ class BacktestArgs(msgspec.Struct, kw_only=True):
     """In the place of a stored strategy: rules as text, or as the object that `aworker strategy schema` describes."""
     whole_curve: bool | None = False
     """Whether the equity curve has every bar and not only 200."""
+    report: bool | None = False
+    """Whether the result has ``report_html``, one HTML file."""
+    benchmark: str | None = None
+    """A symbol of the store that the report compares with."""
     user_id: int | str | None = None
     symbols: list[str] | None = None
     """null = the strategy's own."""
@@ -167,9 +172,10 @@ class TradingHandlers:
         self._llm = llm
 
     def register(self, registry: Registry) -> None:
-        """Add the four handlers."""
+        """Add the handlers."""
         registry.add(Handler("create_strategy", self.create_strategy, timeout_s=180))
         registry.add(Handler("backtest", self.backtest, uses_pool=True, timeout_s=600))
+        registry.add(Handler("report", self.report, uses_pool=True, timeout_s=600))
         registry.add(Handler("screening", self.screening, uses_pool=True, timeout_s=300))
         registry.add(Handler("alert", self.alert, uses_pool=True, timeout_s=120))
 
@@ -192,13 +198,13 @@ class TradingHandlers:
         Raises RequestDeclined for an unknown strategy, symbols without bars, an end before the start.
         """
         started = time.perf_counter()
-        rules, strategy_id, version = await self._rules_of(args)
+        rules, strategy_id, version, name = await self._rules_of(args)
         request: dict[str, Any] = {
             "rules": msgspec.to_builtins(rules),
             "now_s": now_s(),
             "strategy_id": strategy_id,
             "strategy_version": version,
-            "whole_curve": bool(args.whole_curve),
+            "whole_curve": bool(args.whole_curve or args.report),
             "symbols": _symbols(args.symbols),
             "securities": _symbols(args.securities),
             "start_s": asked_instant("start_date", args.start_date),
@@ -208,12 +214,15 @@ class TradingHandlers:
             "slippage": self._slippage,
             **self._further_costs,
         }
-        symbols = request["symbols"] or rules.symbols
-        if symbols is not None and len(symbols) <= _SMALL_SYMBOLS and rules.timeframe in ("1d", "1w"):
-            result: dict[str, Any] = await context.offload(_RUN, request, chunk=True)
-        else:
-            result = await _in_chunks(request, context)
+        result = await _backtested(request, rules, context)
+        if args.report:
+            result = await self._with_report(args, request, rules, name, result, context)
         return {**result, "execution_time_ms": _elapsed_ms(started)}
+
+    async def report(self, args: BacktestArgs, context: Context) -> dict[str, Any]:
+        """Backtest and return the report, the figures beside it and no trades. Raises what `backtest` does."""
+        result = await self.backtest(msgspec.structs.replace(args, report=True), context)
+        return {**result, "execution_mode": "report", "instances": []}
 
     async def screening(self, args: ScreeningArgs, context: Context) -> dict[str, Any]:
         """Rank the universe by every strategy asked for. Raises RequestDeclined for an unknown strategy, no bars."""
@@ -263,12 +272,36 @@ class TradingHandlers:
             "error": None,
         }
 
-    async def _rules_of(self, args: BacktestArgs) -> tuple[Rules, int, int | None]:
-        """Return the rules to trade, and of which strategy and version they are; 0 for rules of the task's own."""
+    async def _rules_of(self, args: BacktestArgs) -> tuple[Rules, int, int | None, str]:
+        """Return the rules to trade, their strategy (0 for rules of the task's own), its version and its name."""
         if args.strategy_id is not None:
             strategy = await self._store.get(_number(args.strategy_id))
-            return strategy.rules, strategy.strategy_id, strategy.version
-        return rules_given(args.rules or ""), 0, None
+            return strategy.rules, strategy.strategy_id, strategy.version, strategy.name
+        rules = rules_given(args.rules or "")
+        return rules, 0, None, rules.entry
+
+    async def _with_report(
+        self,
+        args: BacktestArgs,
+        request: dict[str, Any],
+        rules: Rules,
+        name: str,
+        result: dict[str, Any],
+        context: Context,
+    ) -> dict[str, Any]:
+        without_costs = None
+        if self._commission or self._slippage:
+            free = await _backtested({**request, "commission": 0.0, "slippage": 0.0}, rules, context)
+            without_costs = free["performance_metrics"]
+        asked = {
+            "result": result,
+            "title": name,
+            "benchmark": args.benchmark.strip().upper() if args.benchmark else None,
+            "without_costs": without_costs,
+            "market_data_path": self._market_data_path,
+        }
+        made: dict[str, Any] = await context.offload(_REPORT, asked, bool(args.whole_curve), chunk=True)
+        return made
 
     async def _made(self, args: CreateStrategyArgs, context: Context) -> Strategy:
         user_id = owner_number(args.user_id)
@@ -357,6 +390,14 @@ def asked_instant(path: str, text: str | None, is_end: bool = False) -> float | 
         return instant
     # Through the whole of its last day.
     return day + _DAY_S - 1 if is_end else day
+
+
+async def _backtested(request: dict[str, Any], rules: Rules, context: Context) -> dict[str, Any]:
+    symbols = request["symbols"] or rules.symbols
+    if symbols is not None and len(symbols) <= _SMALL_SYMBOLS and rules.timeframe in ("1d", "1w"):
+        result: dict[str, Any] = await context.offload(_RUN, request, chunk=True)
+        return result
+    return await _in_chunks(request, context)
 
 
 async def _in_chunks(request: dict[str, Any], context: Context) -> dict[str, Any]:

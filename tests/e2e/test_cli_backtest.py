@@ -129,6 +129,29 @@ def test_a_terminal_shows_a_bar_that_goes_away(tmp_path: Path, rules: str) -> No
     assert b"Backtest of strategy Dips" in shown
 
 
+def test_a_report_and_tables_are_written_beside_the_answer(here: Here, tmp_path: Path, rules: str) -> None:
+    (tmp_path / "tables").mkdir()
+    files = ("--html", "dips.html", "--benchmark", "ibm", "--csv", "dips", "--parquet", "tables")
+
+    ended = here("backtest", rules, *WINDOW, *files, "--commission", 0.001)
+    quiet = here(
+        "backtest", rules, *WINDOW, "--html", "again.html", "--benchmark", "IBM", "--json", "--commission", 0.001
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert "The report is in dips.html\nTrades are in dips-trades.csv, the curve in dips-curve.csv\n" in ended.stdout
+    html = (tmp_path / "dips.html").read_text(encoding="utf-8")
+    assert "<h1>Dips</h1>" in html
+    assert "IBM, held" in html
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == html
+    found = json.loads(quiet.stdout)
+    lines = (tmp_path / "dips-trades.csv").read_text().splitlines()
+    assert len(lines) == 1 + found["performance_metrics"]["total_trades"]
+    lines = (tmp_path / "dips-curve.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(found["performance_metrics"]["equity_curve"])
+    assert sorted(file.name for file in (tmp_path / "tables").iterdir()) == ["curve.parquet", "trades.parquet"]
+
+
 @pytest.mark.parametrize(
     "arguments, code, told",
     [
@@ -138,6 +161,8 @@ def test_a_terminal_shows_a_bar_that_goes_away(tmp_path: Path, rules: str) -> No
         (("dips.txt", "--start", "soon"), 2, "--start must be YYYY-MM-DD or RFC 3339, was 'soon'"),
         (("dips.txt", "--start", "2012-01-01", "--end", "2011-01-01"), 1, "end_date must be on or after start_date"),
         (("dips.txt", "--start", "1980-01-01", "--end", "1981-01-01"), 1, "must hold a 1d bar of the symbols"),
+        (("dips.txt", "--html", "nowhere/a.html"), 2, "--html must be a file that can be written, was nowhere/a.html"),
+        (("dips.txt", "--html", "a.html", "--benchmark", "SPY"), 1, "symbols must have 1d bars in the store, was SPY"),
         (("dips.txt", "--commission", "2"), 2, "must be 0 <= x < 1, was 2.0; give a fraction such as 0.001"),
     ],
 )

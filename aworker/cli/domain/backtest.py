@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,10 @@ from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, config
 
 if TYPE_CHECKING:
     from aworker.config import Config
+    from aworker.execution.context import Context
     from aworker.trading.strategies.strategy import Rules
+
+_EVERY_TRADE = 10_000_000
 
 
 def backtest(
@@ -41,6 +46,14 @@ def backtest(
         float | None, typer.Option("--per-order", help="Money for each order, of strategies with an account")
     ] = None,
     bars: Annotated[Path | None, typer.Option("--bars", help="Folder of bars, in place of the file's")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a report to this file, for a browser")] = None,
+    benchmark: Annotated[
+        str | None, typer.Option("--benchmark", help="A symbol of the store that the report compares with")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write trades and curve: a folder, or the beginning of two names")
+    ] = None,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="The same as parquet")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     redis_url: RedisUrlOption = None,
@@ -70,12 +83,13 @@ def backtest(
         rules = msgspec.structs.replace(rules, symbols=None)
     from aworker.clock import now_s
 
-    request = {
+    tables = {form: target for form, target in (("csv", csv), ("parquet", parquet)) if target is not None}
+    request: dict[str, Any] = {
         "rules": msgspec.to_builtins(rules),
         "now_s": now_s(),
         "strategy_id": strategy_id,
         "strategy_version": version,
-        "whole_curve": as_json,
+        "whole_curve": as_json or html is not None or bool(tables),
         "symbols": None if asked is None else list(asked),
         "start_s": start_s,
         "end_s": end_s,
@@ -86,15 +100,22 @@ def backtest(
         "per_share": settings.backtest.per_share,
         "per_order": settings.backtest.per_order,
     }
+    if tables:
+        # Files hold every trade, as far as memory goes.
+        request["instance_limit"] = _EVERY_TRADE
     result = _run(request, is_shown=not as_json)
+    said = [] if html is None else [_write_report(html, request, result, name, benchmark)]
+    said += _write_tables(tables, result)
     from aworker.cli.screen.show import open_console, print_json, show_result
 
     if as_json:
         print_json(result)
-        return
-    console = open_console()
-    show_rules(console, rules)
-    show_result(console, {**result, "strategy_id": name})
+    else:
+        console = open_console()
+        show_rules(console, rules)
+        show_result(console, {**result, "strategy_id": name})
+    for line in said:
+        print(line, file=sys.stderr if as_json else sys.stdout)
 
 
 def _strategy(config: Config, file_or_id: str) -> tuple[int, int | None, str, Rules]:
@@ -105,6 +126,47 @@ def _strategy(config: Config, file_or_id: str) -> tuple[int, int | None, str, Ru
     file = Path(file_or_id)
     draft = read_draft(read_text(file), file)
     return 0, None, draft.name, draft.rules
+
+
+def _write_report(
+    file: Path, request: dict[str, Any], result: dict[str, Any], title: str, benchmark: str | None
+) -> str:
+    from aworker.trading.report.report import make_report
+
+    without_costs = None
+    if request["commission"] or request["slippage"]:
+        free = _run({**request, "commission": 0.0, "slippage": 0.0}, is_shown=False)
+        without_costs = free["performance_metrics"]
+    asked = {
+        "result": result,
+        "title": title,
+        "benchmark": None if benchmark is None else benchmark.strip().upper(),
+        "without_costs": without_costs,
+        "market_data_path": request["market_data_path"],
+    }
+    write_whole(file, make_report(asked, _context(lambda *_: None)), "--html")
+    return f"The report is in {file}"
+
+
+def write_whole(file: Path, text: str, option: str) -> None:
+    """Write a file whole or not at all. Raises ConfigError that names the option."""
+    from aworker.errors import ConfigError
+
+    draft = file.with_name(f".{file.name}.draft")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+    except OSError as error:
+        raise ConfigError(f"{option} must be a file that can be written, was {file} ({error}); correct it") from None
+
+
+def _write_tables(tables: dict[str, Path], result: dict[str, Any]) -> list[str]:
+    if not tables:
+        return []
+    from aworker.trading.report.export import write_tables
+
+    written = [write_tables(result, target, form) for form, target in tables.items()]
+    return [f"Trades are in {trades}, the curve in {curve}" for trades, curve in written]
 
 
 def _symbols(text: str) -> tuple[str, ...] | None:
@@ -125,11 +187,8 @@ def _instant(option: str, text: str | None, *, is_end: bool) -> float | None:
 def _run(request: dict[str, Any], *, is_shown: bool) -> dict[str, Any]:
     import time
 
-    from loguru import logger
-
     from aworker.cli.screen.progress import ProgressLines
     from aworker.cli.screen.show import open_console
-    from aworker.execution.context import Context
     from aworker.trading.backtest.backtest import run_backtest
 
     console = open_console()
@@ -139,7 +198,18 @@ def _run(request: dict[str, Any], *, is_shown: bool) -> dict[str, Any]:
         if is_shown and console.is_terminal:
             progress.update({"stage": stage, "message": message, "data": {"fraction": fraction}})
 
-    context = Context(
+    started = time.perf_counter()
+    with progress.shown():
+        result = run_backtest(request, _context(update))
+    return {**result, "execution_time_ms": int((time.perf_counter() - started) * 1_000)}
+
+
+def _context(update: Callable[[str, str, Any, float | None], None]) -> Context:
+    from loguru import logger
+
+    from aworker.execution.context import Context
+
+    return Context(
         task_id="backtest",
         task_type="backtest",
         delivery=1,
@@ -148,7 +218,3 @@ def _run(request: dict[str, Any], *, is_shown: bool) -> dict[str, Any]:
         progress=update,
         is_cancelled=lambda: False,
     )
-    started = time.perf_counter()
-    with progress.shown():
-        result = run_backtest(request, context)
-    return {**result, "execution_time_ms": int((time.perf_counter() - started) * 1_000)}

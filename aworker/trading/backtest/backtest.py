@@ -49,7 +49,9 @@ class BacktestRequest(msgspec.Struct, frozen=True):
     strategy_id: int = 0
     strategy_version: int | None = None
     whole_curve: bool = False
-    """Whether the equity curve has every bar."""
+    """Whether the equity curve has every bar, and buy and hold has one too."""
+    instance_limit: int | None = None
+    """Most trades that are listed, the latest; None = INSTANCE_LIMIT."""
     symbols: list[str] | None = None
     """None = the strategy's own; those None too = all in the store."""
     securities: list[str] | None = None
@@ -159,11 +161,11 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
         facts.append(facts_of(window, window.timestamp[made.entry_bar], is_open))
     if rules.account is not None and markets:
         costs = Costs(asked.commission, asked.slippage, asked.borrow, asked.per_share, asked.per_order)
-        whole, trades = trade_account(markets, rules, costs, INSTANCE_LIMIT)
+        whole, trades = trade_account(markets, rules, costs, _limit(asked))
         facts = [facts_of(market.bars, *made) for market, made in zip(markets, trades, strict=True)]
         account = packed_joined(whole)
     looked_at = [] if others is None else [facts_of_bars(bars) for bars in others.bars.values()]
-    packed = portfolio.packed(INSTANCE_LIMIT)
+    packed = portfolio.packed(_limit(asked))
     return {"without": without, "facts": facts, "others": looked_at, "portfolio": packed, "account": account}
 
 
@@ -183,7 +185,7 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
     """
     asked = _request(request)
     timeframe = asked.rules.timeframe
-    whole = join([chunk["portfolio"] for chunk in chunks], INSTANCE_LIMIT)
+    whole = join([chunk["portfolio"] for chunk in chunks], _limit(asked))
     if chunks[0]["account"] is not None:
         whole = unpacked_joined(chunks[0]["account"])
     if whole is None:
@@ -209,6 +211,8 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
             whole.timestamp, whole.equity, len(whole.equity) if asked.whole_curve else CURVE_POINTS
         ),
     }
+    if asked.whole_curve:
+        metrics["buy_and_hold"]["equity_curve"] = sample_curve(whole.timestamp, whole.market, len(whole.market))
     without = sorted({*asked.symbols_without_bars, *(symbol for chunk in chunks for symbol in chunk["without"])})
     facts = [each for chunk in chunks for each in chunk["facts"]]
     others = chunks[0]["others"]
@@ -218,7 +222,7 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
         "execution_mode": "backtest",
         "strategy_id": asked.strategy_id,
         "instances": whole.instances,
-        "instance_limit_reached": whole.trades > INSTANCE_LIMIT,
+        "instance_limit_reached": whole.trades > _limit(asked),
         "summary": {
             "total_instances": whole.trades,
             "positive_instances": whole.wins,
@@ -228,7 +232,7 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
             "execution_type": "backtest",
             "successful_classifications": whole.trades,
             "instances_returned": len(whole.instances),
-            "instance_limit_reached": whole.trades > INSTANCE_LIMIT,
+            "instance_limit_reached": whole.trades > _limit(asked),
             "symbols_without_bars": without,
             "timeframe": timeframe,
             "note": asked.note,
@@ -324,6 +328,10 @@ def _newest(store: BarStore, symbols: list[str], timeframe: str, start_s: float)
             if last >= start_s:
                 break
     return newest
+
+
+def _limit(asked: BacktestRequest) -> int:
+    return INSTANCE_LIMIT if asked.instance_limit is None else asked.instance_limit
 
 
 def _empty_window(asked: BacktestRequest) -> NoBars:

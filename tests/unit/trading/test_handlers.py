@@ -266,6 +266,33 @@ async def test_rules_that_are_none_are_declined(
         await handlers.backtest(BacktestArgs(rules=rules), children.context("b"))
 
 
+async def test_a_backtest_brings_its_report_on_request(store: Store, children: Children) -> None:
+    handlers = TradingHandlers(store, None, 0.0, 0.001, 0.0, None)
+    strategy_id = await made(store, Rules(entry="close > sma(close, 20)", exit="close < sma(close, 20)"))
+    asked: dict[str, Any] = {
+        "strategy_id": strategy_id, "start_date": "2008-01-01", "end_date": "2009-12-31", "benchmark": " ibm ",
+    }  # fmt: skip
+
+    plain = await handlers.backtest(BacktestArgs(**asked), children.context("a"))
+    told = await handlers.backtest(BacktestArgs(**asked, report=True), children.context("b"))
+    alone = await handlers.report(BacktestArgs(**asked), children.context("c"))
+
+    html = told.pop("report_html")
+    assert "IBM, held" in html
+    assert "Without costs" in html
+    assert {**told, "execution_time_ms": 0} == {**plain, "execution_time_ms": 0}
+    assert alone["report_html"] == html
+    assert (alone["success"], alone["execution_mode"], alone["instances"]) == (True, "report", [])
+    assert alone["summary"] == plain["summary"]
+
+
+async def test_a_report_with_an_unknown_benchmark_is_declined(handlers: TradingHandlers, children: Children) -> None:
+    args = BacktestArgs(rules="entry: close > open", end_date="2009-12-31", benchmark="SPY")
+
+    with pytest.raises(RequestDeclined, match="was SPY"):
+        await handlers.report(args, children.context("a"))
+
+
 async def test_a_backtest_in_chunks_is_the_same_as_in_one_call(
     handlers: TradingHandlers, children: Children, store: Store
 ) -> None:
@@ -398,7 +425,7 @@ async def test_stale_bars_raise_no_alert(store: Store, children: Children) -> No
     assert (result["alerts"], result["symbols_monitored"]) == ([], 1)
 
 
-def test_the_four_types_are_registered(handlers: TradingHandlers) -> None:
+def test_the_types_are_registered(handlers: TradingHandlers) -> None:
     registry = Registry()
 
     handlers.register(registry)
@@ -406,6 +433,7 @@ def test_the_four_types_are_registered(handlers: TradingHandlers) -> None:
     assert {each.task_type: (each.uses_pool, each.timeout_s, each.args_type) for each in registry} == {
         "create_strategy": (False, 180, CreateStrategyArgs),
         "backtest": (True, 600, BacktestArgs),
+        "report": (True, 600, BacktestArgs),
         "screening": (True, 300, ScreeningArgs),
         "alert": (True, 120, AlertArgs),
     }
