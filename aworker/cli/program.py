@@ -15,6 +15,7 @@ from aworker.cli.domain.alerts import alerts
 from aworker.cli.domain.backtest import backtest
 from aworker.cli.domain.bars import program as bars
 from aworker.cli.domain.strategy import program as strategy
+from aworker.cli.domain.sweep import sweep
 from aworker.cli.moving import demote, pause, promote, resume, why
 from aworker.cli.queues import clear, peek, stats
 from aworker.cli.schedule import program as schedule
@@ -58,6 +59,7 @@ program.add_typer(dead, name="dead")
 program.add_typer(strategy, name="strategy")
 program.add_typer(bars, name="bars")
 program.command()(backtest)
+program.command()(sweep)
 program.command()(alerts)
 program.command()(check)
 program.command()(doctor)

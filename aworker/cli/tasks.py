@@ -24,7 +24,7 @@ NO_RESULT = 3
 
 def enqueue(
     task_type: Annotated[
-        str, typer.Argument(help="create_strategy, backtest, report, screening, alert, or one of your own")
+        str, typer.Argument(help="create_strategy, backtest, report, sweep, screening, alert, or one of your own")
     ],
     arg: Annotated[
         list[str] | None, typer.Option("--arg", "-a", help="name=value; the value is JSON where it reads as JSON")

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio
 import msgspec
 
 from aworker.clock import now_s, parse_rfc3339
 from aworker.errors import RequestDeclined
 from aworker.execution.context import Context
 from aworker.execution.registry import Handler, Registry
+from aworker.trading.backtest.parameters import read_values
+from aworker.trading.chunks import BACKTEST, SWEEP, in_chunks
 from aworker.trading.prompts import PromptNotUnderstood, understand
 from aworker.trading.strategies.store import Store, check_owner
 from aworker.trading.strategies.strategy import (
@@ -39,16 +40,13 @@ MAX_LIMIT = 10_000
 MAX_STRATEGIES = 100
 
 _RUN = "aworker.trading.backtest.backtest:run_backtest"
-_PLAN = "aworker.trading.backtest.backtest:plan_chunks"
-_CHUNK = "aworker.trading.backtest.backtest:backtest_chunk"
-_MERGE = "aworker.trading.backtest.backtest:merge_chunks"
 _REPORT = "aworker.trading.report.report:add_report"
+_SWEEP_REPORT = "aworker.trading.report.sweep:add_sweep_report"
 _SCREEN = "aworker.trading.screening:screen"
 _ALERT = "aworker.trading.alerts:check_alert"
 
 _SMALL_SYMBOLS = 20
 """Up to so many symbols of daily bars a backtest is one call of a child: cutting it costs more than it saves."""
-_CHUNKS_AT_ONCE = 32
 _DAY_S = 86_400
 _INT64 = 1 << 63
 
@@ -105,6 +103,39 @@ class BacktestArgs(msgspec.Struct, kw_only=True):
             )
         if self.strategy_id is not None:
             self.strategy_id = _identifier("strategy_id", self.strategy_id)
+        asked_instant("start_date", self.start_date)
+        asked_instant("end_date", self.end_date)
+
+
+class SweepArgs(msgspec.Struct, kw_only=True):
+    """What sweep takes; an empty list stands for null."""
+
+    rules: str
+    """Rules as text, with ``{n}`` where a parameter stands."""
+    set: dict[str, str | int | float | list[int | float | str]]
+    """The values of each parameter: ``5..50:5`` (from, to, step), ``5,10,20`` or a list."""
+    metric: str | None = "sharpe_ratio"
+    """What the best has the most of."""
+    walk_forward: int | None = 0
+    """Parts of a walk forward; 0 = none."""
+    report: bool | None = False
+    """Whether the result has ``report_html``, one HTML file."""
+    user_id: int | str | None = None
+    symbols: list[str] | None = None
+    """null = the rules' own."""
+    securities: list[str] | None = None
+    """A further filter on the symbols; null = none."""
+    start_date: str | None = None
+    end_date: str | None = None
+    """``YYYY-MM-DD`` (the whole of that day) or RFC 3339; null = the task's run."""
+
+    def __post_init__(self) -> None:
+        if not self.set:
+            raise ValueError('set must have a parameter at least, was {}; write {"n": "5..50:5"} for {n} in the rules')
+        try:
+            self.set = {name: list(read_values(f"set.{name}", values)) for name, values in self.set.items()}
+        except RequestDeclined as error:
+            raise ValueError(str(error)) from None
         asked_instant("start_date", self.start_date)
         asked_instant("end_date", self.end_date)
 
@@ -176,6 +207,7 @@ class TradingHandlers:
         registry.add(Handler("create_strategy", self.create_strategy, timeout_s=180))
         registry.add(Handler("backtest", self.backtest, uses_pool=True, timeout_s=600))
         registry.add(Handler("report", self.report, uses_pool=True, timeout_s=600))
+        registry.add(Handler("sweep", self.sweep, uses_pool=True, timeout_s=3_600))
         registry.add(Handler("screening", self.screening, uses_pool=True, timeout_s=300))
         registry.add(Handler("alert", self.alert, uses_pool=True, timeout_s=120))
 
@@ -223,6 +255,31 @@ class TradingHandlers:
         """Backtest and return the report, the figures beside it and no trades. Raises what `backtest` does."""
         result = await self.backtest(msgspec.structs.replace(args, report=True), context)
         return {**result, "execution_mode": "report", "instances": []}
+
+    async def sweep(self, args: SweepArgs, context: Context) -> dict[str, Any]:
+        """Trade rules with every combination of their parameters' values and rank them.
+
+        Raises RequestDeclined where rules and parameters do not fit, and what `backtest` does.
+        """
+        started = time.perf_counter()
+        request: dict[str, Any] = {
+            "text": args.rules,
+            "parameters": args.set,
+            "now_s": now_s(),
+            "metric": args.metric or "sharpe_ratio",
+            "folds": args.walk_forward or 0,
+            "symbols": _symbols(args.symbols),
+            "securities": _symbols(args.securities),
+            "start_s": asked_instant("start_date", args.start_date),
+            "end_s": asked_instant("end_date", args.end_date, is_end=True),
+            "market_data_path": self._market_data_path,
+            "commission": self._commission,
+            "slippage": self._slippage,
+        }
+        result = await in_chunks(SWEEP, request, context)
+        if args.report:
+            result = await context.offload(_SWEEP_REPORT, result, "Sweep", chunk=True)
+        return {**result, "execution_time_ms": _elapsed_ms(started)}
 
     async def screening(self, args: ScreeningArgs, context: Context) -> dict[str, Any]:
         """Rank the universe by every strategy asked for. Raises RequestDeclined for an unknown strategy, no bars."""
@@ -397,35 +454,7 @@ async def _backtested(request: dict[str, Any], rules: Rules, context: Context) -
     if symbols is not None and len(symbols) <= _SMALL_SYMBOLS and rules.timeframe in ("1d", "1w"):
         result: dict[str, Any] = await context.offload(_RUN, request, chunk=True)
         return result
-    return await _in_chunks(request, context)
-
-
-async def _in_chunks(request: dict[str, Any], context: Context) -> dict[str, Any]:
-    plan = await context.offload(_PLAN, request, chunk=True)
-    chunks: list[dict[str, Any]] = plan["chunks"]
-    total = sum(len(chunk["symbols"]) for chunk in chunks)
-    made: list[Any] = [None] * len(chunks)
-    done = 0
-    at_once = anyio.CapacityLimiter(_CHUNKS_AT_ONCE)
-
-    async def run(place: int) -> None:
-        nonlocal done
-        async with at_once:
-            made[place] = await context.offload(_CHUNK, chunks[place], chunk=True)
-        done += len(chunks[place]["symbols"])
-        if len(chunks) > 1:
-            data = {"symbols_done": done, "symbols_total": total}
-            context.progress("backtest", f"{done} of {total} symbols", data, done / total)
-
-    try:
-        async with anyio.create_task_group() as group:
-            for place in range(len(chunks)):
-                group.start_soon(run, place)
-    except ExceptionGroup as errors:
-        # One chunk's error is the task's: its type decides what becomes of the task.
-        raise errors.exceptions[0] from None
-    result: dict[str, Any] = await context.offload(_MERGE, plan["request"], made, chunk=True)
-    return result
+    return await in_chunks(BACKTEST, request, context)
 
 
 def _strategy_result(strategy: Strategy) -> dict[str, Any]:

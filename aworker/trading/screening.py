@@ -19,6 +19,7 @@ from aworker.trading.bars.store import Bars, BarStore, timeframe_s
 from aworker.trading.rules import Program, RuleError, compile_program
 from aworker.trading.rules.evaluate import evaluate
 from aworker.trading.rules.others import MOST_AGE_S, Others
+from aworker.trading.rules.parser import Trees
 from aworker.trading.strategies.strategy import Rules, limit_rules, side_rules
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Latest:
     """NaN where undefined, and without a rank rule."""
 
 
-def compiled(rules: Rules, *, exit: bool = False, rank: bool = False) -> Program:
+def compiled(rules: Rules, *, exit: bool = False, rank: bool = False, trees: Trees | None = None) -> Program:
     """Compile a strategy's entry rule, and the others that are looked at; ``exit`` takes the limits' rules along.
 
     Raises RequestDeclined with the rule's own error when they do not compile.
@@ -77,6 +78,7 @@ def compiled(rules: Rules, *, exit: bool = False, rank: bool = False) -> Program
             levels,
             rules.timezone,
             side_rules(rules) if exit else {},
+            trees,
         )
     except RuleError as error:
         raise RequestDeclined(f"strategy must have rules that compile, was: {error}; correct it") from error

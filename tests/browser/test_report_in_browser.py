@@ -9,7 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from aworker.trading.backtest.backtest import run_backtest
+from aworker.trading.backtest.sweep import run_sweep
 from aworker.trading.report.report import make_report
+from aworker.trading.report.sweep import make_sweep_report
 from tests.browser.test_page_in_browser import LOOKS
 from tests.kit.market import START_S, context, random_bars, store_of
 
@@ -43,13 +45,31 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture(scope="module")
+def swept(file: Path) -> Path:
+    asked = {
+        "text": "entry: close > sma(close, {n})\nexit: close < sma(close, {m})\n",
+        "parameters": {"n": [str(n) for n in range(5, 25)], "m": [str(m) for m in range(5, 60, 5)]},
+        "now_s": START_S + 700 * 86_400,
+        "start_s": START_S,
+        "market_data_path": str(file.parent / "bars"),
+        "symbols": ["SYMBOL-1", "SYMBOL-2"],
+        "folds": 5,
+    }
+    result = run_sweep(asked, context())
+    result["summary"]["warnings"].append(HOSTILE)
+    made = file.parent / "sweep.html"
+    made.write_text(make_sweep_report(result, f"Days {HOSTILE}", context()), encoding="utf-8")
+    return made
+
+
 @pytest.fixture
-def show(browser: Browser, file: Path) -> Iterator[Show]:
+def show(browser: Browser, file: Path, swept: Path) -> Iterator[Show]:
     """Open the report; what it complains of, asks a host for or pops up fails the test."""
     complaints: list[str] = []
     contexts = []
 
-    def opened(*, scheme: str = "light", width: int = 1280, scripts: bool = True) -> Page:
+    def opened(*, of: Path = file, scheme: str = "light", width: int = 1280, scripts: bool = True) -> Page:
         made = browser.new_context(
             color_scheme="dark" if scheme == "dark" else "light",
             viewport={"width": width, "height": 900},
@@ -60,7 +80,7 @@ def show(browser: Browser, file: Path) -> Iterator[Show]:
         page.on("console", lambda message: complaints.append(message.text))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
         page.on("request", lambda asked: note(asked.url))
-        page.goto(file.as_uri())
+        page.goto(of.as_uri())
         return page
 
     def note(url: str) -> None:
@@ -75,10 +95,19 @@ def show(browser: Browser, file: Path) -> Iterator[Show]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
-def test_everybody_can_read_it(show: Show, scheme: str, width: int) -> None:
-    page = show(scheme=scheme, width=width)
+def test_everybody_can_read_them(show: Show, file: Path, swept: Path, scheme: str, width: int) -> None:
+    for each in (file, swept):
+        assert show(of=each, scheme=scheme, width=width).evaluate(LOOKS) == []
 
-    assert page.evaluate(LOOKS) == []
+
+def test_the_best_is_framed_in_the_heat_map(show: Show, swept: Path) -> None:
+    page = show(of=swept, scripts=False)
+
+    assert page.locator("td.best").count() == 1
+    assert page.locator("script, img").count() == 0
+    best = float(page.locator("td.best").inner_text().replace("−", "-"))
+    cells = [text.replace("−", "-") for text in page.locator("table.heat td").all_inner_texts()]
+    assert best == max(float(text) for text in cells if text)
 
 
 def test_a_strangers_text_is_shown_and_does_nothing(show: Show) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from aworker.cli.options import ConfigOption, JsonOption, RedisUrlOption, config
 
 if TYPE_CHECKING:
     from aworker.config import Config
-    from aworker.execution.context import Context
+    from aworker.execution.context import Context, ProgressSink
     from aworker.trading.strategies.strategy import Rules
 
 _EVERY_TRADE = 10_000_000
@@ -75,8 +74,8 @@ def backtest(
         market_data={"path": None if bars is None else str(bars)},
     )
     strategy_id, version, name, rules = _strategy(settings, strategy)
-    asked = None if symbols is None else _symbols(symbols)
-    start_s, end_s = _instant("--start", start, is_end=False), _instant("--end", end, is_end=True)
+    asked = None if symbols is None else symbols_of(symbols)
+    start_s, end_s = instant("--start", start, is_end=False), instant("--end", end, is_end=True)
     import msgspec
 
     if symbols is not None and asked is None:
@@ -144,7 +143,7 @@ def _write_report(
         "without_costs": without_costs,
         "market_data_path": request["market_data_path"],
     }
-    write_whole(file, make_report(asked, _context(lambda *_: None)), "--html")
+    write_whole(file, make_report(asked, quiet_context(lambda *_: None)), "--html")
     return f"The report is in {file}"
 
 
@@ -169,13 +168,15 @@ def _write_tables(tables: dict[str, Path], result: dict[str, Any]) -> list[str]:
     return [f"Trades are in {trades}, the curve in {curve}" for trades, curve in written]
 
 
-def _symbols(text: str) -> tuple[str, ...] | None:
+def symbols_of(text: str) -> tuple[str, ...] | None:
+    """Read ``--symbols``; None = all. Raises StrategyInvalid."""
     from aworker.trading.strategies.strategy import symbols_from_text
 
     return symbols_from_text(text, "--symbols")
 
 
-def _instant(option: str, text: str | None, *, is_end: bool) -> float | None:
+def instant(option: str, text: str | None, *, is_end: bool) -> float | None:
+    """Read a date option as epoch seconds. Raises typer.BadParameter."""
     from aworker.trading.handlers import asked_instant
 
     try:
@@ -200,11 +201,12 @@ def _run(request: dict[str, Any], *, is_shown: bool) -> dict[str, Any]:
 
     started = time.perf_counter()
     with progress.shown():
-        result = run_backtest(request, _context(update))
+        result = run_backtest(request, quiet_context(update))
     return {**result, "execution_time_ms": int((time.perf_counter() - started) * 1_000)}
 
 
-def _context(update: Callable[[str, str, Any, float | None], None]) -> Context:
+def quiet_context(update: ProgressSink) -> Context:
+    """Return a context for work in this process, which nobody cancels."""
     from loguru import logger
 
     from aworker.execution.context import Context

@@ -114,8 +114,8 @@ def _show_backtest(console: Console, data: Mapping[str, Any]) -> None:
     start, end = [*summary.get("date_range", ()), "?", "?"][:2]
     console.print(
         f"Backtest of strategy {plain(data.get('strategy_id'))}, {plain(start)} to {plain(end)}, "
-        f"{_counted(summary.get('symbols_processed', 0), 'symbol')}, "
-        f"{_counted(summary.get('total_instances', 0), 'trade')}",
+        f"{counted(summary.get('symbols_processed', 0), 'symbol')}, "
+        f"{counted(summary.get('total_instances', 0), 'trade')}",
         style="bold",
         soft_wrap=True,
     )
@@ -139,8 +139,19 @@ def _show_backtest(console: Console, data: Mapping[str, Any]) -> None:
     instances = data.get("instances") or []
     if instances:
         shown = min(TRADES_SHOWN, len(instances))
-        console.print(f"The latest {shown} of {_counted(len(instances), 'trade')}", style="bold")
+        console.print(f"The latest {shown} of {counted(len(instances), 'trade')}", style="bold")
         console.print(Padding(_trades(instances[-TRADES_SHOWN:]), (0, 0, 0, 2), expand=False))
+
+
+def _show_report(console: Console, data: Mapping[str, Any]) -> None:
+    _show_backtest(console, data)
+    console.print("Its report_html is a file for a browser", style="dim", soft_wrap=True)
+
+
+def _show_sweep(console: Console, data: Mapping[str, Any]) -> None:
+    from aworker.cli.screen.sweep import show_sweep
+
+    show_sweep(console, data)
 
 
 def _show_without_bars(console: Console, data: Mapping[str, Any]) -> None:
@@ -161,9 +172,9 @@ def _trades(instances: Sequence[Mapping[str, Any]]) -> Table:
             plain(trade.get("symbol")),
             date_text(trade.get("timestamp")),
             date_text(trade.get("exit_timestamp")),
-            _number(trade.get("entry_price")),
-            _number(trade.get("exit_price")),
-            _percent(trade.get("future_return")),
+            number(trade.get("entry_price")),
+            number(trade.get("exit_price")),
+            percent(trade.get("future_return")),
             plain(_table(trade, "strategy_results").get("exit_reason", "")),
         )
     return table
@@ -173,7 +184,7 @@ def _show_screening(console: Console, data: Mapping[str, Any]) -> None:
     ranking = data.get("ranked_results") or []
     console.print(
         f"Screening by strategy {plain(data.get('strategy_id'))}: "
-        f"{len(ranking)} of {_counted(data.get('universe_size'), 'symbol')}",
+        f"{len(ranking)} of {counted(data.get('universe_size'), 'symbol')}",
         style="bold",
         soft_wrap=True,
     )
@@ -194,7 +205,7 @@ def _show_alerts(console: Console, data: Mapping[str, Any]) -> None:
     alerts = data.get("alerts") or []
     console.print(
         f"Alert check of strategy {plain(data.get('strategy_id'))}: {len(alerts)} new, "
-        f"{_counted(data.get('symbols_monitored'), 'symbol')} monitored",
+        f"{counted(data.get('symbols_monitored'), 'symbol')} monitored",
         style="bold",
         soft_wrap=True,
     )
@@ -213,8 +224,8 @@ def _show_alerts(console: Console, data: Mapping[str, Any]) -> None:
 def _symbol_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return (
         plain(row.get("symbol")),
-        _number(row.get("score")),
-        _number(row.get("current_price")),
+        number(row.get("score")),
+        number(row.get("current_price")),
         plain(row.get("sector") or ""),
     )
 
@@ -224,7 +235,8 @@ def _table(data: Mapping[str, Any], field: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
+    """Return a number with two digits; a dash for what is none."""
     return f"{value:,.2f}" if isinstance(value, (int, float)) else "-"
 
 
@@ -232,11 +244,13 @@ def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else "-"
 
 
-def _counted(value: Any, noun: str) -> str:
+def counted(value: Any, noun: str) -> str:
+    """Return a count with its noun."""
     return f"{plain(value)} {plural(noun, value)}"
 
 
-def _percent(value: Any) -> str:
+def percent(value: Any) -> str:
+    """Return a fraction in per cent with its sign; a dash for what is none."""
     if not isinstance(value, (int, float)):
         return "-"
     text = f"{value:+.1%}"
@@ -256,28 +270,30 @@ def date_text(value: Any) -> str:
 
 
 _METRICS = (
-    ("total return", "total_return", _percent),
-    ("annual return", "annual_return", _percent),
+    ("total return", "total_return", percent),
+    ("annual return", "annual_return", percent),
     ("volatility, a year", "volatility", _share),
-    ("Sharpe ratio", "sharpe_ratio", _number),
-    ("Sortino ratio", "sortino_ratio", _number),
-    ("Calmar ratio", "calmar_ratio", _number),
-    ("maximum drawdown", "max_drawdown", _percent),
+    ("Sharpe ratio", "sharpe_ratio", number),
+    ("Sortino ratio", "sortino_ratio", number),
+    ("Calmar ratio", "calmar_ratio", number),
+    ("maximum drawdown", "max_drawdown", percent),
     ("longest drawdown, bars", "max_drawdown_bars", _count),
     ("trades", "total_trades", _count),
     ("of them still open", "open_trades", _count),
     ("win rate", "win_rate", _share),
-    ("profit factor", "profit_factor", _number),
-    ("mean return of a trade", "expectancy", _percent),
-    ("best trade", "best_trade", _percent),
-    ("worst trade", "worst_trade", _percent),
+    ("profit factor", "profit_factor", number),
+    ("mean return of a trade", "expectancy", percent),
+    ("best trade", "best_trade", percent),
+    ("worst trade", "worst_trade", percent),
     ("time in the market", "exposure", _share),
-    ("turnover, a year", "turnover", _number),
+    ("turnover, a year", "turnover", number),
 )
 
 _VIEWS = {
     "strategy": _show_strategy,
     "backtest": _show_backtest,
+    "report": _show_report,
+    "sweep": _show_sweep,
     "screening": _show_screening,
     "realtime": _show_alerts,
 }

@@ -19,11 +19,13 @@ from aworker.errors import RequestDeclined, TaskCancelled
 from aworker.trading.backtest.account import Costs, Market, trade_account
 from aworker.trading.backtest.caveats import facts_of, facts_of_bars, made_from, warnings_of
 from aworker.trading.backtest.performance import CURVE_POINTS, finite, measure, periods_per_year, sample_curve
-from aworker.trading.backtest.portfolio import Portfolio, join, packed_joined, unpacked_joined
-from aworker.trading.backtest.simulation import OPEN, Orders, simulate
-from aworker.trading.bars.store import BarStore, NoBars, instant_text, timeframe_s
+from aworker.trading.backtest.portfolio import Floats, Portfolio, join, packed_joined, unpacked_joined
+from aworker.trading.backtest.simulation import OPEN, Orders, Simulation, simulate
+from aworker.trading.bars.store import Bars, BarStore, NoBars, instant_text, timeframe_s
 from aworker.trading.rules.calendar import flat_bars
-from aworker.trading.rules.evaluate import Booleans, Signals, evaluate
+from aworker.trading.rules.evaluate import Booleans, Known, Signals, evaluate
+from aworker.trading.rules.others import Others
+from aworker.trading.rules.program import Program
 from aworker.trading.screening import compiled, others_of
 from aworker.trading.strategies.strategy import Rules
 
@@ -134,28 +136,13 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
         if not len(window) or not np.isfinite(window.close).any():
             without.append(bars.symbol)
             continue
-        signals = evaluate(program, bars, others)
-        levels = {name: level[first:] for name, level in signals.levels.items()}
-        sides = _sides(rules.side, program.exit is not None, signals, first)
-        flat = None if rules.flat_at is None else flat_bars(window.timestamp, rules.timezone, rules.flat_at)
+        orders, rank = orders_of(bars, first, rules, program, others)
         if rules.account is not None:
-            markets.append(Market(window, Orders(*sides, levels=levels, flat=flat), signals.rank[first:]))
+            markets.append(Market(window, orders, rank))
             continue
         # Prices that overflow are declined by the portfolio, by name.
         with np.errstate(over="ignore", invalid="ignore"):
-            made = simulate(
-                window,
-                sides[0],
-                sides[1],
-                rules.risk,
-                rules.reentry,
-                asked.commission,
-                asked.slippage,
-                levels,
-                flat,
-                *sides[2:],
-                asked.borrow,
-            )
+            made = traded(window, orders, rules, (asked.commission, asked.slippage, asked.borrow))
             portfolio.add(window, made)
         is_open = bool(len(made.reason)) and int(made.reason[-1]) == OPEN
         facts.append(facts_of(window, window.timestamp[made.entry_bar], is_open))
@@ -167,6 +154,45 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
     looked_at = [] if others is None else [facts_of_bars(bars) for bars in others.bars.values()]
     packed = portfolio.packed(_limit(asked))
     return {"without": without, "facts": facts, "others": looked_at, "portfolio": packed, "account": account}
+
+
+def orders_of(
+    bars: Bars,
+    first: int,
+    rules: Rules,
+    program: Program,
+    others: Others | None = None,
+    known: Known | None = None,
+) -> tuple[Orders, Floats]:
+    """Return a symbol's orders and ranks from the bar ``first`` on; those before it let the rules warm up.
+
+    ``others`` are the bars of the symbols that the rules look at beside, ``known`` is what `evaluate` found on the same
+    bars for other rules.
+    """
+    signals = evaluate(program, bars, others, known)
+    levels = {name: level[first:] for name, level in signals.levels.items()}
+    sides = _sides(rules.side, program.exit is not None, signals, first)
+    flat = None if rules.flat_at is None else flat_bars(bars.timestamp[first:], rules.timezone, rules.flat_at)
+    return Orders(*sides, levels=levels, flat=flat), signals.rank[first:]
+
+
+def traded(window: Bars, orders: Orders, rules: Rules, costs: tuple[float, float, float]) -> Simulation:
+    """Trade one symbol alone; ``costs`` are commission, slippage and what borrowing costs a year."""
+    commission, slippage, borrow = costs
+    return simulate(
+        window,
+        orders.entry,
+        orders.exit,
+        rules.risk,
+        rules.reentry,
+        commission,
+        slippage,
+        orders.levels,
+        orders.flat,
+        orders.short,
+        orders.cover,
+        borrow,
+    )
 
 
 def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context: Context) -> dict[str, Any]:

@@ -245,8 +245,8 @@ def _equity(
     if without_costs is not None:
         curves.append(("Without costs", "costless", curve_of(without_costs["equity_curve"])[1]))
     curves.append(("Strategy", "own", equity))
-    axis = _axis([values for _, _, values in curves], may_be_logarithmic=True)
-    lines = [_line(title, kind, values, axis, f"{values[-1]:.2f}") for title, kind, values in curves]
+    axis = axis_of([values for _, _, values in curves], may_be_logarithmic=True)
+    lines = [labelled(title, kind, values, axis, f"{values[-1]:.2f}") for title, kind, values in curves]
     words = f"Equity in units of the start: {equity[-1]:.3f} at the end, buy and hold {held[-1]:.3f}"
     return Chart(
         words,
@@ -260,14 +260,14 @@ def _equity(
 
 def _fall(timestamp: Integers, equity: Floats, held: Floats) -> Chart:
     own, other = drawdowns(equity), drawdowns(held)
-    axis = _axis([own, other, np.zeros(1)])
-    shape = _line("Strategy", "own", own, axis, f"{own.min():.1%}")
+    axis = axis_of([own, other, np.zeros(1)])
+    shape = labelled("Strategy", "own", own, axis, f"{own.min():.1%}")
     zero = axis.place(0.0)
     # A whole curve is one piece.
     area = f"0,{zero} {shape.points[0]} 1000,{zero}" if shape.points else ""
     return Chart(
         f"How far equity stood below its high: {own.min():.1%} at the deepest, buy and hold {other.min():.1%}",
-        [_line("Buy and hold", "held", other, axis, f"{other.min():.1%}"), shape],
+        [labelled("Buy and hold", "held", other, axis, f"{other.min():.1%}"), shape],
         axis.ticks("{:.0%}"),
         time_ticks(timestamp),
         base=zero,
@@ -277,15 +277,15 @@ def _fall(timestamp: Integers, equity: Floats, held: Floats) -> Chart:
 
 def _rolled(timestamp: Integers, equity: Floats, held: Floats, periods: float, bars: int) -> Chart:
     own, other = (rolling_sharpe(each, periods, bars) for each in (equity, held))
-    axis = _axis([own, other, np.zeros(1)])
-    lines = [_line("Buy and hold", "held", other, axis), _line("Strategy", "own", own, axis)]
+    axis = axis_of([own, other, np.zeros(1)])
+    lines = [labelled("Buy and hold", "held", other, axis), labelled("Strategy", "own", own, axis)]
     label = f"Sharpe ratio of the last {bars:,} bars, strategy and buy and hold"
     return Chart(label, lines, axis.ticks("{:g}"), time_ticks(timestamp), base=axis.place(0.0))
 
 
 def _prices(bars: Bars, trades: list[dict[str, Any]]) -> Chart:
     shown = trades[-_MOST_MARKS:]
-    axis = _axis([bars.close], may_be_logarithmic=True)
+    axis = axis_of([bars.close], may_be_logarithmic=True)
     last = max(len(bars) - 1, 1)
     spans, marks = [], []
 
@@ -306,7 +306,7 @@ def _prices(bars: Bars, trades: list[dict[str, Any]]) -> Chart:
             marks.append(Mark("exit", *out, f"out {day} at {price}, {figure(change, 'percent')}"))
     return Chart(
         f"Closing price of {bars.symbol} with {len(shown):,} trades",
-        [_line("Close", "price", bars.close, axis)],
+        [labelled("Close", "price", bars.close, axis)],
         axis.ticks("{:g}"),
         time_ticks(bars.timestamp),
         spans=spans,
@@ -315,11 +315,13 @@ def _prices(bars: Bars, trades: list[dict[str, Any]]) -> Chart:
     )
 
 
-def _line(name: str, kind: str, values: Floats, axis: Axis, last: str = "") -> Line:
+def labelled(name: str, kind: str, values: Floats, axis: Axis, last: str = "") -> Line:
+    """Return a curve with its last value in words."""
     return line(name, kind, values, axis, last.replace("-", "−").replace("%", " %"))
 
 
-def _axis(curves: list[Floats], *, may_be_logarithmic: bool = False) -> Axis:
+def axis_of(curves: list[Floats], *, may_be_logarithmic: bool = False) -> Axis:
+    """Return an axis on which every value of the curves is."""
     known = np.concatenate(curves)
     known = known[np.isfinite(known)]
     if not len(known):

@@ -67,10 +67,35 @@ class Signals:
     """The program's further conditions, each of shape (n,)."""
 
 
-def evaluate(program: Program, bars: Bars, others: Others | None = None) -> Signals:
+class Known:
+    """Numbers of one symbol's bars that one program computed and the next may need: a sweep's rules share most."""
+
+    def __init__(self, most_bytes: int = 64 << 20) -> None:
+        self._places: dict[tuple[Any, ...], int] = {}
+        self._values: dict[int, Any] = {}
+        self._left_bytes = most_bytes
+
+    def place(self, step: Step, inputs: list[int], timezone: str) -> int:
+        """Return the step's own number, the same for the same step of any program."""
+        key = (step.operation, step.parameters, step.symbol, timezone, *inputs)
+        return self._places.setdefault(key, len(self._places))
+
+    def get(self, place: int) -> Any:
+        """Return the value, None where it is not kept."""
+        return self._values.get(place)
+
+    def keep(self, place: int, value: Any) -> None:
+        """Keep a series of numbers while there is room."""
+        if isinstance(value, np.ndarray) and value.nbytes <= self._left_bytes:
+            self._left_bytes -= value.nbytes
+            self._values[place] = value
+
+
+def evaluate(program: Program, bars: Bars, others: Others | None = None, known: Known | None = None) -> Signals:
     """Return entry, exit and rank at every bar; fewer bars than the look-back, or none, give no signal.
 
-    NaN and infinite bars are undefined. ``others`` has the bars of the symbols that the rules look at beside.
+    NaN and infinite bars are undefined. ``others`` has the bars of the symbols that the rules look at beside, ``known``
+    what programs before this one computed on the same bars.
     Raises ValueError if the bars' arrays differ in length, or ``others`` is missing.
     """
     count = len(bars.close)
@@ -81,14 +106,25 @@ def evaluate(program: Program, bars: Bars, others: Others | None = None) -> Sign
     values: list[Any] = []
     uses = _uses(program)
     clocks: dict[str | None, Clock] = {}
+    places: list[int] = []
     with np.errstate(all="ignore"):
         for place, step in enumerate(program.steps):
+            if known is not None:
+                places.append(known.place(step, [places[each] for each in step.inputs], program.timezone))
+                value = known.get(places[-1])
+                if value is not None:
+                    values.append(value)
+                    continue
             if step.symbol is not None:
                 values.append(_value_of_another(program, place, values, others, clocks))
             elif step.operation == "of":
                 values.append(_taken_over(program, step, values, others, bars))
             else:
                 values.append(_value(step, values, bars, program.timezone, clocks))
+            if known is not None:
+                # What another program may need is not let go.
+                known.keep(places[-1], values[-1])
+                continue
             for each in step.inputs:
                 uses[each] -= 1
                 # Let go at once: years of minute bars are megabytes a value, and a program may have hundreds.

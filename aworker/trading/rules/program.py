@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from aworker.trading.rules.parser import Kind, parse
+from aworker.trading.rules.parser import Kind, Trees, parse
 from aworker.trading.rules.steps import Step, Steps
 
 
@@ -66,17 +66,21 @@ def compile_program(
     levels: Mapping[str, str] = MappingProxyType({}),
     timezone: str = "UTC",
     conditions: Mapping[str, str] = MappingProxyType({}),
+    trees: Trees | None = None,
 ) -> Program:
     """Parse a strategy's rules into one program; ``levels`` are further numbers by name, ``conditions`` conditions.
+
+    ``trees`` make it quick where many are alike.
 
     Raises RuleError for the first rule that is none; its ``text`` tells which.
     """
     steps = Steps()
-    entry_place = parse(entry, "condition", steps)
-    exit_place = None if exit is None else parse(exit, "condition", steps)
-    rank_place = None if rank is None else parse(rank, "score", steps)
-    level_places = tuple((name, parse(text, "score", steps)) for name, text in levels.items())
-    condition_places = tuple((name, parse(text, "condition", steps)) for name, text in conditions.items())
+    read = parse if trees is None else trees.parse
+    entry_place = read(entry, "condition", steps)
+    exit_place = None if exit is None else read(exit, "condition", steps)
+    rank_place = None if rank is None else read(rank, "score", steps)
+    level_places = tuple((name, read(text, "score", steps)) for name, text in levels.items())
+    condition_places = tuple((name, read(text, "condition", steps)) for name, text in conditions.items())
     results = (entry_place, exit_place, rank_place)
     further = (*level_places, *condition_places)
     last = [steps[place] for place in (*results, *(place for _, place in further)) if place is not None]

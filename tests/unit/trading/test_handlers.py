@@ -21,6 +21,7 @@ from aworker.trading.handlers import (
     BacktestArgs,
     CreateStrategyArgs,
     ScreeningArgs,
+    SweepArgs,
     TradingHandlers,
     owner_number,
 )
@@ -331,6 +332,67 @@ async def test_the_error_of_one_chunk_is_that_of_the_task(handlers: TradingHandl
         await handlers.backtest(BacktestArgs(strategy_id=strategy_id), SplittingChildren("IBM").context("a"))
 
 
+SWEEP = """entry: crosses_above(sma(close, {fast}), sma(close, {slow}))
+exit: crosses_below(sma(close, {fast}), sma(close, {slow}))"""
+
+
+async def test_a_sweep_ranks_every_combination(handlers: TradingHandlers, children: Children) -> None:
+    args = msgspec.convert(
+        {
+            "user_id": 7,
+            "rules": SWEEP,
+            "set": {"fast": "5..20:5", "slow": [30, 50]},
+            "walk_forward": 3,
+            "report": True,
+            "symbols": ["ibm", "MSFT"],
+            "start_date": "2005-01-01",
+            "end_date": "2009-12-31",
+        },
+        SweepArgs,
+    )
+
+    result = await handlers.sweep(args, children.context("s"))
+
+    assert (result["success"], result["execution_mode"], result["strategy_id"]) == (True, "sweep", 0)
+    assert (result["tries"], len(result["combinations"])) == (8, 8)
+    assert result["summary"]["date_range"] == ["2005-01-03", "2009-12-31"]
+    assert len(result["walk_forward"]["parts"]) == 3
+    assert result["report_html"].startswith("<!doctype html>")
+    assert isinstance(result["execution_time_ms"], int)
+    assert children.called == ["plan_sweep", "sweep_chunk", "merge_sweep", "add_sweep_report"]
+
+
+async def test_a_sweep_in_chunks_tells_how_far_it_is(
+    handlers: TradingHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = SweepArgs(rules=SWEEP, set={"fast": "5..9", "slow": "20,30"}, end_date="2009-12-31")
+    children = Children()
+    whole = await handlers.sweep(args, children.context("a"))
+    monkeypatch.setattr("aworker.trading.backtest.sweep._CHUNK_S", 1e-9)
+    split = Children()
+
+    cut = await handlers.sweep(args, split.context("b"))
+
+    assert split.called.count("sweep_chunk") == 10
+    assert split.stages.count("sweep") == 10
+    assert {**cut, "execution_time_ms": 0} == {**whole, "execution_time_ms": 0}
+
+
+@pytest.mark.parametrize(
+    "args, told",
+    [
+        ({"rules": SWEEP, "set": {}}, "set must have a parameter at least"),
+        ({"rules": SWEEP, "set": {"fast": "x y"}}, "set.fast must be FROM..TO:STEP"),
+        ({"rules": SWEEP, "set": {"fast": "9..1"}}, "set.fast must rise"),
+        ({"rules": SWEEP, "set": {"fast": "5"}, "start_date": "soon"}, "start_date must be YYYY-MM-DD"),
+        ({"set": {"fast": "5"}}, "rules"),
+    ],
+)
+def test_arguments_of_a_sweep_are_checked_before_it_runs(args: dict[str, Any], told: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=told.replace("(", r"\(")):
+        msgspec.convert(args, SweepArgs)
+
+
 async def test_a_backtest_takes_symbols_and_securities(
     handlers: TradingHandlers, children: Children, store: Store
 ) -> None:
@@ -434,6 +496,7 @@ def test_the_types_are_registered(handlers: TradingHandlers) -> None:
         "create_strategy": (False, 180, CreateStrategyArgs),
         "backtest": (True, 600, BacktestArgs),
         "report": (True, 600, BacktestArgs),
+        "sweep": (True, 3_600, SweepArgs),
         "screening": (True, 300, ScreeningArgs),
         "alert": (True, 120, AlertArgs),
     }
