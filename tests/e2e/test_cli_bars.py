@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aworker.trading.bars.store import BUNDLED_PATH, BarStore
-from tests.kit.commands import Here
+from tests.kit.commands import ROOT, Here
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume\n"
 SOUND = "2024-01-02,10,12,9,11,11,100\n2024-01-03,11,13,10,12,12,200\n"
@@ -33,7 +33,7 @@ def test_import_says_what_it_dropped(here: Here, tmp_path: Path) -> None:
         "ACME 1d: 8 rows read, 4 bars stored, 2024-01-02 to 2024-02-09",
         "  dropped, cannot be read (the first in line 7, column Open: 'NaN'): 1",
         "  dropped, a price is zero or negative: 1",
-        "  dropped, high is below low: 1",
+        "  dropped, high is below low (the first in line 6): 1",
         "  dropped, a later row has the same instant: 1",
         "  out of order, sorted: 1",
         "  open or close outside low to high, these were widened: 1",
@@ -117,7 +117,7 @@ def test_the_bundled_bars_are_not_imported_into(here: Here, tmp_path: Path, path
         ("Date,Open,High,Low,Close\n2024-01-02,1,1,1,1\n", ("--symbol", "A", "--adjust"), 1, "column adj close"),
         ("", ("--symbol", "A"), 1, "x.csv must be a csv or parquet file of bars, was empty; export it again"),
         (None, ("--symbol", "A"), 1, "x.csv must be a csv or parquet file of bars, was not there; check the name"),
-        (HEADER + SOUND, ("--symbol", "A", "-t", "1w"), 1, "was one every 1d; import them with timeframe 1d"),
+        (HEADER + SOUND, ("--symbol", "A", "-t", "1w"), 1, "was one every 1d; say --timeframe 1d"),
         (
             "Date,Open,High,Low,Close\n2/1/24,1,1,1,1\n",
             ("--symbol", "A"),
@@ -169,3 +169,15 @@ def test_list_shows_the_others_when_one_is_broken(here: Here, tmp_path: Path) ->
     for ended in (listed, as_json):
         assert ended.returncode == 1
         assert ended.stderr == told + "was unreadable; import it again\n"
+
+
+def test_the_example_of_the_documentation_is_true(here: Here, tmp_path: Path) -> None:
+    text = (ROOT / "docs/bars.md").read_text(encoding="utf-8")
+    example = text.partition("```\n$ aworker bars import ")[2].partition("```")[0]
+    (tmp_path / "MSFT Historical Data.csv").write_bytes(
+        (ROOT / "tests/data/bars/c/MSFT Historical Data.csv").read_bytes()
+    )
+
+    ended = here("bars", "import", "MSFT Historical Data.csv", "--symbol", "MSFT", "--path", "bars", "--dry-run")
+
+    assert f'"MSFT Historical Data.csv" --symbol MSFT --path bars --dry-run\n{ended.stdout}' == example

@@ -24,9 +24,14 @@ TimeframeOption = Annotated[str, typer.Option("--timeframe", "-t", help="Such as
 
 @program.command("import")
 def import_bars(
-    file: Annotated[Path, typer.Argument(help="csv, JSON, xlsx, parquet or feather, also in zip or gz")],
+    file: Annotated[
+        Path, typer.Argument(help="csv, JSON, xlsx, parquet or feather, also in zip or gz; of a zip all files")
+    ],
     symbol: Annotated[str | None, typer.Option("--symbol", help="[default: what the file says]")] = None,
-    timeframe: TimeframeOption = "1d",
+    timeframe: Annotated[
+        str | None,
+        typer.Option("--timeframe", "-t", help="Such as 1d, 1h, 15m [default: as far apart as the rows are]"),
+    ] = None,
     mode: Annotated[
         Literal["replace", "merge"], typer.Option("--mode", help="merge keeps the older bars of other instants")
     ] = "replace",
@@ -64,7 +69,7 @@ def import_bars(
             "market_data.path must be a folder of your own to import into, was the bundled data set; "
             "set [market_data] path in the configuration, or give --path DIR"
         )
-    if timeframe not in TIMEFRAMES:
+    if timeframe is not None and timeframe not in TIMEFRAMES:
         raise typer.BadParameter(f"--timeframe must be one of {', '.join(TIMEFRAMES)}, was {timeframe!r}")
     told = Told(tz, date_format, decimal, volume_unit, price_unit, {} if columns is None else _named(columns), stamps)
     reports = bring_in(store, file, timeframe, symbol, mode=mode, adjust=adjust, told=told, is_dry=dry_run)
@@ -204,7 +209,7 @@ def report_lines(report: ImportReport) -> list[str]:
     amiss = (
         (report.dropped_unreadable, f"dropped, cannot be read (the first in {report.first_unreadable})"),
         (report.dropped_not_positive, "dropped, a price is zero or negative"),
-        (report.dropped_high_below_low, "dropped, high is below low"),
+        (report.dropped_high_below_low, f"dropped, high is below low (the first in {report.first_high_below_low})"),
         (report.dropped_duplicate, "dropped, a later row has the same instant"),
         (report.out_of_order, "out of order, sorted"),
         (report.widened, "open or close outside low to high, these were widened"),

@@ -112,6 +112,8 @@ def named_columns(
     chosen |= told
     if not any(time in chosen for time in _TIMES) and names and not names[0]:
         chosen["date"] = 0  # an index that has no name
+    if adjust:
+        _choose_adjusted(chosen, names, notes)
     _check(file, chosen, names, adjust)
     _choose_time(chosen)
     return chosen, notes
@@ -161,6 +163,15 @@ def _choose_volume(chosen: dict[str, int], names: Sequence[str], notes: list[str
     if "volume" not in chosen and len(named) == 1 and not {"up", "down"} <= set(chosen):
         chosen["volume"] = named[0]
         notes.append(f"volume: column {names[named[0]]!r}")
+
+
+def _choose_adjusted(chosen: dict[str, int], names: Sequence[str], notes: list[str]) -> None:
+    """Take the prices that the source adjusted itself, where it has all of them and the volume."""
+    own = {kind: f"adjusted {kind}" for kind in ("open", "high", "low", "volume")}
+    if "adjusted" in chosen and all(name in chosen for name in own.values()):
+        chosen |= {kind: chosen[name] for kind, name in own.items()}
+        chosen["close"] = chosen["adjusted"]
+        notes.append(f"adjusted: the source's own columns, such as {names[chosen['open']]!r}")
 
 
 def _choose_time(chosen: dict[str, int]) -> None:

@@ -6,17 +6,19 @@ what), `values` (numbers and instants). Invariant: what no guess may decide is r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from aworker.trading.bars.columns import named_columns, placed_columns, speaks_comma, told_columns
-from aworker.trading.bars.containers import open_content
-from aworker.trading.bars.store import PRICES, BarsInvalid
+from aworker.trading.bars.containers import Content, open_contents
+from aworker.trading.bars.store import COLUMNS, PRICES, BarsInvalid
 from aworker.trading.bars.tables import Table, table_of
 from aworker.trading.bars.values import Numbers, Told, checked, instants, numbers, spelling_of
 
@@ -63,9 +65,18 @@ class ForeignBars:
     first_unreadable: Unreadable | None
     """Of the instants and prices, and of the adjusted closes when they are needed."""
     notes: tuple[str, ...] = ()
+    rows: NDArray[np.uint32] | None = None
+    """The rows of the file that these are; None = all of them in their order."""
+    first_line: int | None = None
+    """The line of the file's first row; None where rows are counted."""
 
     def __len__(self) -> int:
         return len(self.timestamp)
+
+    def place_of(self, at: int) -> str:
+        """Return where a row stands in the file: ``line 7`` or ``row 6``."""
+        row = at if self.rows is None else int(self.rows[at])
+        return f"row {row + 1}" if self.first_line is None else f"line {self.first_line + row}"
 
 
 def read_foreign(
@@ -78,7 +89,17 @@ def read_foreign(
     cannot be told from the file. Raises BarsInvalid.
     """
     said = checked(told or Told())
-    table = table_of(open_content(file))
+    bars: list[ForeignBars] = []
+    for content in open_contents(file):
+        bars += _read(content, symbol, step_s, adjust, said)
+    return _together(bars) if len(bars) > 1 else bars
+
+
+def _read(content: Content, symbol: str | None, step_s: int, adjust: bool, said: Told) -> list[ForeignBars]:
+    file = content.file
+    content.needs_all = bool(said.columns)
+    table = table_of(content)
+    content.data = b""
     columns, notes = _columns(table, said, adjust)
     notes = [*table.notes, *notes]
     symbols = _symbols(table, columns)
@@ -88,6 +109,9 @@ def read_foreign(
     elif symbols is None and table.symbol is not None:
         symbol = table.symbol.replace("/", "-").replace(":", "-")
         notes.append(f"symbol: {symbol}, as the file says")
+    elif symbols is None and content.inner:
+        symbol = _symbol_of_name(file, content.inner)
+        notes.append("symbols: the names of the files")
     elif symbols is None:
         raise BarsInvalid(
             f"{file} must have a column symbol or ticker, was without; name the symbol instead, with --symbol"
@@ -99,13 +123,45 @@ def read_foreign(
         _refuse_swapped(table, found["timestamp"], found)
     first = unread.first(symbols)
     if symbols is None:
-        return [ForeignBars(symbol or "", **found, first_unreadable=first.get(""), notes=tuple(notes))]
+        only = ForeignBars(symbol or "", **found, first_unreadable=first.get(""), notes=tuple(notes))
+        return [replace(only, first_line=table.first_line)]
     groups = pl.DataFrame({"symbol": symbols}).with_row_index("row").group_by("symbol", maintain_order=True).agg("row")
     bars = []
     for name, rows in zip(groups.get_column("symbol"), groups.get_column("row"), strict=True):
         own: dict[str, Any] = {kind: None if values is None else values[rows] for kind, values in found.items()}
-        bars.append(ForeignBars(name, **own, first_unreadable=first.get(name), notes=tuple(notes)))
+        of = ForeignBars(name, **own, first_unreadable=first.get(name), notes=tuple(notes))
+        bars.append(replace(of, rows=np.array(rows, np.uint32), first_line=table.first_line))
     return bars
+
+
+def _symbol_of_name(file: Path, inner: str) -> str:
+    name = re.sub(r"(?i)(\.us)?\.(csv|txt|json|parquet|xlsx|feather)(\.gz)?$", "", PurePosixPath(inner).name)
+    if re.search(r"\d{4}[-_]?\d{2}|[-_ ]", name):
+        raise BarsInvalid(
+            f"{file} must hold files whose names are symbols, was with {_shown(inner)}; "
+            "name the symbol of all of them with --symbol, or unpack it and import one by one"
+        )
+    return name
+
+
+def _together(bars: list[ForeignBars]) -> list[ForeignBars]:
+    """Join what several files of an archive hold of one symbol, in their order."""
+    parts: dict[str, list[ForeignBars]] = {}
+    for each in bars:
+        parts.setdefault(each.symbol, []).append(each)
+    return [many[0] if len(many) == 1 else _one_after_the_other(many) for many in parts.values()]
+
+
+def _one_after_the_other(many: list[ForeignBars]) -> ForeignBars:
+    rows: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in many]) for name in COLUMNS}
+    adjusted = [each.adjusted for each in many if each.adjusted is not None]
+    return ForeignBars(
+        many[0].symbol,
+        **rows,
+        adjusted=np.concatenate(adjusted) if len(adjusted) == len(many) else None,
+        first_unreadable=next((each.first_unreadable for each in many if each.first_unreadable), None),
+        notes=tuple(dict.fromkeys(note for each in many for note in each.notes)),
+    )
 
 
 def _columns(table: Table, told: Told, adjust: bool) -> tuple[dict[str, int], list[str]]:
@@ -121,7 +177,7 @@ def _columns(table: Table, told: Told, adjust: bool) -> tuple[dict[str, int], li
 
 
 def _refuse_kind(table: Table, meaning: str, place: int, *, is_joined: bool) -> None:
-    kind, name = table.frame.dtypes[place], table.names[place] or f"{place + 1}"
+    kind, name = table.frame.schema[f"c{place}"], table.names[place] or f"{place + 1}"
     is_string = isinstance(kind, (pl.String, pl.Categorical, pl.Enum, pl.Null))
     if meaning == "symbol":
         fits, rule = is_string or kind.is_integer(), "text"
@@ -238,11 +294,17 @@ def _numbers(
     _add_sides(table, columns, found, spelling, notes)
     _take_ticks(table, columns, found, spelling, notes)
     volume = found["volume"]
+    if told.volume_unit == 1 and "volume" in columns and _counts_lots(table, columns["volume"]):
+        notes.append("volume: as it stands; such sources often count lots, say --volume-unit 100 where they do")
     if told.volume_unit != 1 and volume is not None:
         found["volume"] = volume * told.volume_unit
         notes.append(f"volume: in units of {told.volume_unit:g}, as told")
     _scale_prices(table, told, found, notes)
     return found
+
+
+def _counts_lots(table: Table, place: int) -> bool:
+    return table.names[place] in ("成交量", "成交量(手)") or (table.names[place] == "vol" and "ts_code" in table.names)
 
 
 def _add_sides(

@@ -30,6 +30,8 @@ from aworker.trading.bars.values import Told
 from aworker.trading.strategies.strategy import TIMEFRAMES
 
 GAPS_SHOWN = 20
+_DAY_S = 86_400
+_TOO_FAR = "no --timeframe is longer than a week, take bars of a week or less"
 _FEW = 0.2
 """The share of rows that may be dropped for their prices."""
 _FEW_UNREADABLE = 0.3
@@ -66,6 +68,8 @@ class ImportReport:
     dropped_not_positive: int
     """Rows with a price of zero or below."""
     dropped_high_below_low: int
+    first_high_below_low: str | None
+    """Where the first of them stands: ``line 7`` or ``row 6``."""
     widened: int
     """Rows whose open or close stood outside low to high; the range was widened to hold them."""
     volume_missing: int
@@ -87,7 +91,7 @@ class ImportReport:
 def import_bars(
     store: BarStore,
     file: str | os.PathLike[str],
-    timeframe: str = "1d",
+    timeframe: str | None = None,
     symbol: str | None = None,
     *,
     mode: Literal["replace", "merge"] = "replace",
@@ -97,15 +101,23 @@ def import_bars(
 ) -> list[ImportReport]:
     """Check the bars of a file as tools write it and store them, one report per symbol.
 
-    What a file may be is in docs/bars.md; ``told`` says what cannot be told from it, ``is_dry`` stores nothing.
+    What a file may be is in docs/bars.md; ``timeframe`` None = found from how far apart the rows are, ``told`` says
+    what cannot be told from the file, ``is_dry`` stores nothing.
     ``merge`` keeps older bars of other instants. ``adjust`` multiplies the prices by
     adjusted close / close (column ``adj close``) and divides the volume by it, so that the money traded in a bar stays
     and no split looks like a burst of volume.
     Raises BarsInvalid when a column is missing, no row of a symbol is usable or its rows are finer than the timeframe;
     then nothing at all is stored.
     """
+    found: list[ForeignBars] | None = None
+    if timeframe is None:
+        # As days, for then nothing need be told to see how far apart rows are.
+        found = read_foreign(Path(file), symbol, step_s=_DAY_S, adjust=adjust, told=told)
+        timeframe = _timeframe_of(found)
+        found = found if timeframe_s(timeframe) >= _DAY_S else None
     step_s = timeframe_s(timeframe)
-    found = read_foreign(Path(file), symbol, step_s=step_s, adjust=adjust, told=told)
+    if found is None:
+        found = read_foreign(Path(file), symbol, step_s=step_s, adjust=adjust, told=told)
     checked = [_check(rows, timeframe, step_s, adjust) for rows in found]
     reports: list[ImportReport] = []
 
@@ -199,13 +211,18 @@ def _check(rows: ForeignBars, timeframe: str, step_s: int, adjust: bool) -> tupl
         taken=list(rows.notes),
         dropped_not_positive=not_positive,
         dropped_high_below_low=high_below_low,
+        first_high_below_low=rows.place_of(int(np.flatnonzero(positive & ~usable)[0])) if high_below_low else None,
         widened=int(np.count_nonzero((top != high) | (bottom != low))),
         volume_missing=int(np.count_nonzero(~volume_ok)),
         unadjusted=unadjusted,
-        warnings=_implausible(instant, close, timeframe),
+        warnings=[*_no_volume(volume), *_implausible(instant, close, timeframe)],
         gaps=[],
     )
     return Bars(safe, timeframe, instant, open_, top, bottom, close, np.where(volume_ok, volume, 0.0)), report
+
+
+def _no_volume(volume: NDArray[np.float64]) -> list[str]:
+    return ["volume is 0 in every bar: rules that ask for volume say nothing"] if not volume.any() else []
 
 
 def _implausible(instant: NDArray[np.int64], close: NDArray[np.float64], timeframe: str) -> list[str]:
@@ -261,15 +278,36 @@ def _refuse_finer(symbol: str, instants: NDArray[np.float64], timeframe: str, st
         fitting = [name for name, seconds in TIMEFRAMES.items() if 0.8 * usual_s <= seconds <= 1.25 * usual_s]
         raise BarsInvalid(
             f"rows of {symbol} must be about as far apart as the timeframe {timeframe}, was one every "
-            f"{_span(usual_s)}; "
-            + (f"import them with timeframe {fitting[0]}" if fitting else "take bars of a week or less")
+            f"{_span(usual_s)}; " + (f"say --timeframe {fitting[0]}" if fitting else _TOO_FAR)
         )
     if usual_s > step_s / 2:
         return
     fitting = [name for name, seconds in TIMEFRAMES.items() if seconds <= 1.25 * usual_s]
     raise BarsInvalid(
         f"rows of {symbol} must be about as far apart as the timeframe {timeframe}, was one every {_span(usual_s)}; "
-        + (f"import them with timeframe {fitting[-1]}" if fitting else "join them to bars of a minute or more")
+        + (f"say --timeframe {fitting[-1]}" if fitting else "join them to bars of a minute or more")
+    )
+
+
+def _timeframe_of(found: list[ForeignBars]) -> str:
+    """Return the timeframe of rows by how far they usually lie apart, 1d of a single one. Raises BarsInvalid."""
+    most = max(found, key=len)
+    known = np.unique(most.timestamp[np.isfinite(most.timestamp)])
+    if len(known) < 2:
+        return "1d"
+    steps = np.diff(known)
+    usual_s = float(np.partition(steps, (len(steps) - 1) // 2)[(len(steps) - 1) // 2])
+    fitting = [name for name, seconds in TIMEFRAMES.items() if 0.8 * usual_s <= seconds <= 1.25 * usual_s]
+    if len(fitting) == 1:
+        return fitting[0]
+    if len(steps) < _MANY and _DAY_S <= usual_s <= 5 * _DAY_S:
+        return "1d"
+    advice = (
+        "join them to bars of a minute or more" if usual_s < 48 else f"say which they are with --timeframe; {_TOO_FAR}"
+    )
+    raise BarsInvalid(
+        f"rows of {most.symbol} must be as far apart as bars of one of {', '.join(TIMEFRAMES)}, was one every "
+        f"{_span(usual_s)}; {advice}"
     )
 
 

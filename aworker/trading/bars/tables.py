@@ -6,6 +6,7 @@ Invariant: what is left out is said in the notes; a row is never shifted against
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -33,6 +34,24 @@ _DATE_LIKE = re.compile(
 _ENCODINGS = ("cp1252", "gb18030", "cp932", "cp949")
 # A file of junk makes the parser of parquet panic now and then, which is no PolarsError.
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+_LARGE_BYTES = 32 << 20
+"""Text from which on it is not taken apart line by line."""
+_END_BYTES = 1 << 17
+_PART_BYTES = 16 << 20
+_TIME_KINDS = ("timestamp", "datetime", "date", "time")
+_NUMBER_KINDS = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "last",
+    "volume",
+    "adjusted",
+    "quote volume",
+    "tick volume",
+    "up",
+    "down",
+)
 _SYMBOL_KEYS = ("symbol", "ticker", "pair", "instrument", "code", "2. symbol")
 
 
@@ -77,7 +96,8 @@ def table_of(content: Content) -> Table:
 
 def _from_text(content: Content) -> Table:
     file = content.file
-    text, encoding = _decoded(content)
+    body = _large_body(content)
+    text, encoding = _decoded(content) if body is None else (body.head, "UTF-8")
     if not text.strip():
         raise refused(file, "empty", "export it again")
     stripped = text.lstrip()
@@ -89,18 +109,23 @@ def _from_text(content: Content) -> Table:
         lines = [re.sub(r"\s{2,}", "\t", line.strip()) for line in lines]
     notes = [] if encoding == "UTF-8" else [f"text in {encoding}"]
     separator, header, first = _layout(file, lines)
-    last = _end(lines, first, separator)
+    tail, last = (lines, _end(lines, first, separator)) if body is None else (body.tail, _end(body.tail, 0, separator))
     if header is not None and header > 0:
         skipped = sum(bool(line.strip(" \t\ufeff,;")) for line in lines[:header])
         notes += [f"{skipped} line{'s' * (skipped != 1)} above the header"] if skipped else []
-    below = sum(bool(line.strip(" \t,;")) for line in lines[last:])
+    below = sum(bool(line.strip(" \t,;")) for line in tail[last:])
     if below:
-        notes.append(f"{below} line{'s' * (below != 1)} below the bars left out: {lines[last].strip()[:60]!r}")
+        notes.append(f"{below} line{'s' * (below != 1)} below the bars left out: {tail[last].strip()[:60]!r}")
     names = [] if header is None else _fields(lines[header], separator)
     tops = _tops(lines, header, first, separator)
-    zone = next((found[1] for line in lines[:first] if (found := re.search(r"\b(UTC|GMT)\b", line))), None)
-    rows = _read_rows(file, lines[first:last], separator, len(names), first)
-    width = rows.width
+    if tops and header is not None and first == header + 1:
+        notes = [note for note in notes if "above the header" not in note]
+    zone = next((found[1].upper() for line in lines[:first] if (found := re.search(r"(?i)\b(UTC|GMT)\b", line))), None)
+    if body is None:
+        rows = _read_rows(file, lines[first:last], separator, len(names), first)
+    else:
+        rows = _read_large(content, lines[first:], separator, names, first, len(tail) - last)
+    width = rows.width if body is None else max(rows.width, len(names))
     if names and width == len(names) + 1:
         if _is_blank(rows.get_column(f"c{width - 1}")):
             names.append("")
@@ -115,6 +140,73 @@ def _from_text(content: Content) -> Table:
     if not len(rows):
         raise BarsInvalid(f"{file} must have rows of bars, was a header that has no rows; export it again")
     return Table(file, rows, names, True, first + 1, separator, zone=zone, notes=notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The ends of a text that is too large to be taken apart line by line."""
+
+    head: str
+    tail: list[str]
+
+
+def _large_body(content: Content) -> _Body | None:
+    """Return the ends of a large text in UTF-8; None where it is small, or in another encoding."""
+    data = content.data
+    if len(data) < _LARGE_BYTES or data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\n" not in data[:_END_BYTES]:
+        return None
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    try:
+        for start in range(0, len(data), _PART_BYTES):
+            decoder.decode(data[start : start + _PART_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return None
+    head = data[:_END_BYTES].rpartition(b"\n")[0].decode("utf-8-sig")
+    tail = data[-_END_BYTES:].partition(b"\n")[2].decode()
+    if any(line.startswith("#") for line in head.splitlines()[:_HEAD_LINES]):
+        return None
+    return _Body(head, tail.splitlines())
+
+
+def _read_large(
+    content: Content, lines: list[str], separator: str, names: list[str], first: int, below: int
+) -> pl.DataFrame:
+    """Read the rows of a large text: numbers as numbers where all are plain ones, what is not needed not at all.
+
+    Why: as texts, and as lines before, two gigabytes of csv take fifteen of memory; so they take seven.
+    """
+    width = max(len(names), max(len(_fields(line, separator)) for line in lines[:200]))
+    kinds = [meaning_of(name) for name in names] if len(names) == width else [None] * width
+    known = [place for place, kind in enumerate(kinds) if kind is not None]
+    has_all = {"open", "high", "low", "close"} <= set(kinds) and any(kinds[at] in _TIME_KINDS for at in known)
+    wanted = known if has_all and not content.needs_all else list(range(width))
+    for are_numbers in (True, False):
+        schema: dict[str, Any] = {
+            f"c{place}": pl.Float64 if are_numbers and kinds[place] in _NUMBER_KINDS else pl.String
+            for place in range(width)
+        }
+        try:
+            whole = pl.scan_csv(
+                io.BytesIO(content.data),
+                separator=separator,
+                has_header=False,
+                skip_lines=first,
+                infer_schema=False,
+                schema=schema,
+                truncate_ragged_lines=below > 0,
+                low_memory=True,
+            )
+            frame = whole.select(f"c{place}" for place in wanted).collect()
+        except _UNREADABLE as error:
+            if are_numbers:
+                continue
+            raise refused(content.file, _flaw(lines, separator, len(names) or width, first), "correct it") from error
+        break
+    frame = frame.head(len(frame) - below) if below else frame
+    if all(frame.null_count().row(0)):
+        frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
+    return frame.with_columns(pl.col(pl.String).fill_null(""))
 
 
 def _decoded(content: Content) -> tuple[str, str]:
@@ -200,13 +292,32 @@ def _first_row(head: list[str], header: int, separator: str) -> int:
 
 
 def _tops(lines: list[str], header: int | None, first: int, separator: str) -> list[str]:
-    if header is None or first <= header + 1:
+    if header is None:
+        return []
+    if above := _tickers_above(lines, header, separator):
+        return above
+    if first <= header + 1:
         return []
     below = _fields(lines[header + 1], separator)
     names = _fields(lines[header], separator)
     if len(below) < len(names) - 1 or not any(below[1:]):
         return []
     return ["", *below[1:]]
+
+
+def _tickers_above(lines: list[str], header: int, separator: str) -> list[str]:
+    """Return the symbols above names that repeat: yfinance grouped by ticker, a workbook with joined cells."""
+    names = [meaning_of(each) for each in _fields(lines[header], separator)[1:]]
+    known = [each for each in names if each is not None]
+    if not header or len(known) < 2 or len(set(known)) == len(known):
+        return []
+    above = _fields(lines[header - 1], separator)
+    if len(above) < len(names) or not any(above[1:]) or any(map(_is_number, above)):
+        return []
+    tops = [""]
+    for each in above[1 : len(names) + 1]:
+        tops.append(each or tops[-1])
+    return tops
 
 
 def _is_row(fields: list[str]) -> bool:
@@ -378,8 +489,7 @@ def _from_json(content: Content) -> Table:
             raise refused(content.file, "JSON that is cut off or broken", "download it again") from None
     candidates = sorted(_record_lists(found, ()), key=lambda each: -len(each[1]))
     if not candidates:
-        keys = ", ".join(map(str, found))[:80] if isinstance(found, dict) else type(found).__name__
-        raise refused(content.file, f"JSON without bars ({keys})", "look what it says")
+        raise refused(content.file, f"JSON without bars ({_gist(found)})", "look what it says")
     best = candidates[0]
     same = [each for each in candidates if each[0][:-1] == best[0][:-1] and len(each[0]) == len(best[0])]
     if len(same) > 1 and best[0]:
@@ -396,12 +506,25 @@ def _from_json(content: Content) -> Table:
     return table
 
 
+def _gist(found: Any) -> str:
+    """Return what an answer says in the place of bars: a message, or its keys."""
+    if not isinstance(found, dict):
+        return type(found).__name__
+    said = next((each for _, each in _pairs(found, 0) if isinstance(each, str) and " " in each), None)
+    keys = ", ".join(map(str, found))[:80]
+    return keys if said is None else f"{keys}: {said[:160]!r}"
+
+
 def _record_lists(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
     """Yield each list of records, with the keys that lead to it."""
     if isinstance(node, list):
         if node and all(isinstance(each, dict) for each in node):
             if len(meanings_in(list(node[0]))) >= 4:
                 yield path, node
+                return
+            flat = _flattened(node)
+            if flat:
+                yield path, flat
                 return
         elif node and all(isinstance(each, list) and len(each) >= 5 for each in node):
             yield path, [{f"#{place}": value for place, value in enumerate(each)} for each in node]
@@ -415,6 +538,22 @@ def _record_lists(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
             return
         for key, value in node.items():
             yield from _record_lists(value, (*path, key))
+
+
+def _flattened(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put prices that stand one level deeper beside the instant: OANDA's ``mid``; of bid and ask each by its name."""
+    inner = [key for key, value in records[0].items() if isinstance(value, dict) and len(meanings_in(list(value))) >= 4]
+    if not inner:
+        return []
+    return [
+        {key: value for key, value in record.items() if key not in inner}
+        | {
+            name if len(inner) == 1 else f"{key} {name}": value
+            for key in inner
+            for name, value in (record.get(key) or {}).items()
+        }
+        for record in records
+    ]
 
 
 def _of_dict(node: dict[str, Any]) -> list[dict[str, Any]]:

@@ -53,6 +53,13 @@ _NAMED_ZONES = {
 }
 # fmt: on
 _CLEAR = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%Y年%m月%d日")
+_LONG = 200_000
+_CLEAR_MOMENTS = tuple(
+    f"%Y-%m-%d{between}%H:%M{seconds}{end}"
+    for between in " T"
+    for seconds in (":%S", ":%S%.f", "")
+    for end in ("", "Z")
+)
 _NAMED = ("%d %b %Y", "%d %b %y", "%b %d %Y", "%b %d %y", "%a %b %d %Y", "%a %d %b %Y", "%Y %b %d")
 _ORDERS = {"dmy": "%d/%m/", "mdy": "%m/%d/"}
 
@@ -198,12 +205,27 @@ def instants(
         return _typed(file, column, is_daily, told, zone)
     if column.dtype.is_numeric() and time is None:
         return _counted(column.cast(pl.Float64, strict=False), is_daily)
+    if time is None and is_text(column) and len(column) >= _LONG:
+        moments = _clear_moments(column)
+        if moments is not None:
+            return _typed(file, moments, is_daily, told, zone)
     text = column.cast(pl.String).str.strip_chars()
     if isinstance(column.dtype, pl.Datetime):
         text = column.dt.strftime("%Y-%m-%d")
     if time is None and _is_count(text):
         return _counted(text.cast(pl.Float64, strict=False), is_daily)
     return _written(file, text, time, is_daily, told, zone)
+
+
+def _clear_moments(column: pl.Series) -> pl.Series | None:
+    """Read a long column in one of the forms that have no other reading, in a tenth of the memory; None = none fits."""
+    for form in _CLEAR_MOMENTS:
+        if column.head(100).str.to_datetime(form, strict=False, time_unit="us").null_count():
+            continue
+        moments = column.str.to_datetime(form, strict=False, time_unit="us")
+        if not moments.null_count():
+            return moments.dt.replace_time_zone("UTC") if form.endswith("Z") else moments
+    return None
 
 
 def _is_count(text: pl.Series) -> bool:
@@ -333,7 +355,7 @@ def _dates(file: Path, text: pl.Series, told: Told) -> tuple[pl.Series, list[str
         plain, forms = _with_month_names(text), _NAMED
     else:
         plain = text.str.replace_all(r"[.\-]", "/").str.replace_all(" ", "")
-        return _slashed(file, plain, told)
+        return _slashed(file, plain, told, has_points=mostly(text, r"^\d{1,2}\.\d{1,2}\.\d{4}$", 0.9))
     best = max(
         (plain.str.to_date(form, strict=False) for form in forms), key=lambda each: len(each) - each.null_count()
     )
@@ -349,7 +371,7 @@ def _with_month_names(text: pl.Series) -> pl.Series:
     return plain
 
 
-def _slashed(file: Path, text: pl.Series, told: Told) -> tuple[pl.Series, list[str], str]:
+def _slashed(file: Path, text: pl.Series, told: Told, *, has_points: bool = False) -> tuple[pl.Series, list[str], str]:
     advice = "write dates as 2024-01-31, for whether the day or the month comes first cannot be told"
     year = "%Y" if text.str.contains(r"/\d{4}$").any() else "%y"
     read = {order: text.str.to_date(form + year, strict=False) for order, form in _ORDERS.items()}
@@ -373,6 +395,9 @@ def _slashed(file: Path, text: pl.Series, told: Told) -> tuple[pl.Series, list[s
             [f"dates: {'day' if order == 'dmy' else 'month'} first, for so they follow each other"],
             advice,
         )
+    if has_points:
+        # 02.01.2024: who writes points, from Lisbon to Vladivostok, writes the day first.
+        return read["dmy"], ["dates: day first, as dates with points are written; else say --date-format mdy"], advice
     raise BarsInvalid(
         f"dates of {file} must say whether the day or the month comes first, was {text[0]!r} and the like; "
         "say it with --date-format dmy or --date-format mdy"

@@ -56,6 +56,7 @@ def test_an_import_says_what_it_dropped_and_mended(tmp_path: Path) -> None:
         },
         "dropped_not_positive": 1,
         "dropped_high_below_low": 1,
+        "first_high_below_low": "line 7",
         "widened": 1,
         "volume_missing": 1,
         "unadjusted": 0,
@@ -370,11 +371,11 @@ def test_times_that_do_not_join_are_refused(tmp_path: Path, times: tuple[str, st
 @pytest.mark.parametrize(
     "timeframe, step_s, told",
     [
-        ("1d", 3_600, "was one every 1h; import them with timeframe 1h"),
-        ("1d", 43_200, "was one every 12h; import them with timeframe 4h"),
-        ("1h", 60, "was one every 1m; import them with timeframe 1m"),
-        ("1h", 1_800, "was one every 30m; import them with timeframe 30m"),
-        ("1w", DAY_S, "was one every 1d; import them with timeframe 1d"),
+        ("1d", 3_600, "was one every 1h; say --timeframe 1h"),
+        ("1d", 43_200, "was one every 12h; say --timeframe 4h"),
+        ("1h", 60, "was one every 1m; say --timeframe 1m"),
+        ("1h", 1_800, "was one every 30m; say --timeframe 30m"),
+        ("1w", DAY_S, "was one every 1d; say --timeframe 1d"),
         ("1m", 1, "was one every 1s; join them to bars of a minute or more"),
     ],
 )
@@ -398,13 +399,15 @@ def test_rows_finer_than_the_timeframe_are_refused(
 def test_months_are_no_days(tmp_path: Path) -> None:
     rows = [f"{year}-{month:02}-01,1,1,1,1\n" for year in (2020, 2021) for month in range(1, 13)]
 
-    assert "was one every 4.43w; take bars of a week or less" in _refused(tmp_path, HEADER + "".join(rows))
+    assert "was one every 4.43w; no --timeframe is longer than a week, take bars of a week or less" in _refused(
+        tmp_path, HEADER + "".join(rows)
+    )
 
 
 def test_two_bars_of_a_session_are_no_days(tmp_path: Path) -> None:
     rows = [f"2020-01-{day:02} {hour}:30,1,1,1,1\n" for day in (2, 3, 6, 7) for hour in ("09", "13")]
 
-    assert "was one every 4h; import them with timeframe 4h" in _refused(tmp_path, HEADER + "".join(rows))
+    assert "was one every 4h; say --timeframe 4h" in _refused(tmp_path, HEADER + "".join(rows))
 
 
 def test_days_that_start_at_another_hour_in_summer_are_days(tmp_path: Path) -> None:
