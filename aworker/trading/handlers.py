@@ -275,6 +275,7 @@ class TradingHandlers:
             "market_data_path": self._market_data_path,
             "commission": self._commission,
             "slippage": self._slippage,
+            **self._further_costs,
         }
         result = await in_chunks(SWEEP, request, context)
         if args.report:
@@ -347,8 +348,9 @@ class TradingHandlers:
         context: Context,
     ) -> dict[str, Any]:
         without_costs = None
-        if self._commission or self._slippage:
-            free = await _backtested({**request, "commission": 0.0, "slippage": 0.0}, rules, context)
+        costs = {"commission": self._commission, "slippage": self._slippage, **self._further_costs}
+        if any(costs.values()):
+            free = await _backtested({**request, **dict.fromkeys(costs, 0.0)}, rules, context)
             without_costs = free["performance_metrics"]
         asked = {
             "result": result,

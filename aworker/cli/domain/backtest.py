@@ -133,8 +133,9 @@ def _write_report(
     from aworker.trading.report.report import make_report
 
     without_costs = None
-    if request["commission"] or request["slippage"]:
-        free = _run({**request, "commission": 0.0, "slippage": 0.0}, is_shown=False)
+    costs = ("commission", "slippage", "borrow", "per_share", "per_order")
+    if any(request[name] for name in costs):
+        free = _run({**request, **dict.fromkeys(costs, 0.0)}, is_shown=False)
         without_costs = free["performance_metrics"]
     asked = {
         "result": result,

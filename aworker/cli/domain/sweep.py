@@ -46,6 +46,9 @@ def sweep(
     slippage: Annotated[
         float | None, typer.Option("--slippage", help="Fraction of the price, each side [default: the file's]")
     ] = None,
+    borrow: Annotated[
+        float | None, typer.Option("--borrow", help="What a short pays a year, a fraction [default: the file's]")
+    ] = None,
     bars: Annotated[Path | None, typer.Option("--bars", help="Folder of bars, in place of the file's")] = None,
     processes: Annotated[int, typer.Option("--processes", min=0, help="0 = one per core")] = 0,
     html: Annotated[Path | None, typer.Option("--html", help="Write a report to this file, for a browser")] = None,
@@ -61,7 +64,7 @@ def sweep(
 
     settings = configured(
         config,
-        backtest={"commission": commission, "slippage": slippage},
+        backtest={"commission": commission, "slippage": slippage, "borrow": borrow},
         market_data={"path": None if bars is None else str(bars)},
     )
     parameters: dict[str, list[str]] = {}
@@ -84,6 +87,9 @@ def sweep(
         "market_data_path": settings.market_data.path or None,
         "commission": settings.backtest.commission,
         "slippage": settings.backtest.slippage,
+        "borrow": settings.backtest.borrow,
+        "per_share": settings.backtest.per_share,
+        "per_order": settings.backtest.per_order,
     }
     result = _run(request, processes or len(os.sched_getaffinity(0)), is_shown=not as_json)
     title = "Sweep" if str(file) == STDIN else file.stem

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aworker.errors import RequestDeclined, TaskCancelled
-from aworker.trading.backtest.backtest import plan_chunks, run_backtest, traded
+from aworker.trading.backtest.backtest import orders_of, plan_chunks, run_backtest, traded
 from aworker.trading.backtest.parameters import check_parameters, combination, filled, names_in, typed
 from aworker.trading.backtest.performance import (
     FIGURES,
@@ -91,6 +91,10 @@ class SweepRequest(msgspec.Struct, frozen=True):
     market_data_path: str | None = None
     commission: float = 0.0
     slippage: float = 0.0
+    borrow: float = 0.0
+    """What a short pays a year, a fraction."""
+    per_share: float = 0.0
+    per_order: float = 0.0
     first: int = 0
     count: int = 0
     chunks: int = 1
@@ -123,6 +127,9 @@ def plan_sweep(request: dict[str, Any], context: Context) -> dict[str, Any]:
         "market_data_path": asked.market_data_path,
         "commission": asked.commission,
         "slippage": asked.slippage,
+        "borrow": asked.borrow,
+        "per_share": asked.per_share,
+        "per_order": asked.per_order,
     }
     planned = plan_chunks(base, context)["request"]
     bars = max((planned["end_s"] - planned["start_s"]) / timeframe_s(rules.timeframe), 1.0)
@@ -266,6 +273,9 @@ class _Run:
         counts = [count for count in tails if count is not None]
         before = None if len(counts) < len(tails) else max(counts, default=0)
         self.counts = np.zeros((len(_COUNTS), len(places)))
+        if any(rules.account is not None for rules, _, _ in strategies):
+            self._trade_accounts(strategies)
+            return
         lines: list[_Line] = []
         start_s, end_s = asked.planned["start_s"], asked.planned["end_s"]
         timeframe = asked.planned["rules"]["timeframe"]
@@ -304,6 +314,7 @@ class _Run:
 
     def _trade(self, strategies: list[_Strategy], bars: Bars, first: int, rows: Floats) -> None:
         asked, known = self._asked, Known()
+        costs = (asked.commission, asked.slippage, asked.borrow)
         with np.errstate(over="ignore", invalid="ignore"):
             for place, (rules, program, others) in enumerate(strategies):
                 if place % _LOOKS == 0 and self._context.cancelled:
@@ -311,10 +322,30 @@ class _Run:
                 if program is None:
                     rows[place] += 1.0
                     continue
-                made = traded(bars, first, rules, program, asked.commission, asked.slippage, others, known)
+                orders, _ = orders_of(bars, first, rules, program, others, known)
+                made = traded(bars[first:], orders, rules, costs)
                 rows[place] += made.equity
                 self.counts[0, place] += len(made.growth)
                 self.counts[1, place] += np.count_nonzero(made.growth > 1.0)
+
+    def _trade_accounts(self, strategies: list[_Strategy]) -> None:
+        # Of one account the symbols take each other's money: each combination is a backtest of its own.
+        rows: list[Floats | None] = []
+        for place, (rules, program, _) in enumerate(strategies):
+            if self._context.cancelled:
+                raise TaskCancelled(f"sweep must run to its end, was cancelled after {place} of {len(strategies)}")
+            if program is None:
+                rows.append(None)
+                continue
+            asked = {**self._asked.planned, "rules": msgspec.to_builtins(rules), "planned": False, "chunks": 1}
+            found = run_backtest({**asked, "whole_curve": True, "instance_limit": 1}, self._context)
+            curve = np.array(found["performance_metrics"]["equity_curve"], np.float64)
+            self.timestamp = curve[:, 0].astype(np.int64)
+            self.counts[:, place] = found["summary"]["total_instances"], found["summary"]["positive_instances"]
+            rows.append(curve[:, 1])
+        if not any(row is not None for row in rows):
+            self.timestamp = np.zeros(1, np.int64)
+        self.equity = np.array([np.ones(len(self.timestamp)) if row is None else row for row in rows])
 
 
 class _Reader:

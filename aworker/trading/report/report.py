@@ -131,6 +131,7 @@ def make_report(request: dict[str, Any], context: Context) -> str:
             metrics=metrics,
             made_from=asked.result["made_from"],
             timeframe=timeframe,
+            has_account=any(line.startswith("capital:") for line in asked.result["made_from"]["rules"]),
             columns=[name for name, _ in others],
             figures=[
                 (label, form, metrics.get(field), [each.get(field) for _, each in others])

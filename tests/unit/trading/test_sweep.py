@@ -68,6 +68,30 @@ def test_every_combination_is_what_its_backtest_is(path: str) -> None:
     assert found["best"]["performance_metrics"]["sharpe_ratio"] == pytest.approx(ratios[0])
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "short: crosses_below(close, sma(close, {slow}))\ncover: close > sma(close, {fast})\n",
+        "capital: 10000\nmax_positions: 1\n",
+        "side: short\n",
+    ],
+)
+def test_every_way_of_trading_is_swept_as_it_is_traded(path: str, more: str) -> None:
+    text = f"entry: close > of('TWO', sma(close, {{slow}}))\nexit: close < sma(close, {{fast}})\n{more}"
+    parameters = {"fast": ["3", "8"], "slow": ["10", "20"]}
+
+    found = run_sweep(request(path, text=text, parameters=parameters, borrow=0.05), context())
+
+    for row in found["combinations"]:
+        rules = rules_from_source(filled(text, {name: f"{value}" for name, value in row["parameters"].items()}))
+        asked = {
+            name: value for name, value in request(path, borrow=0.05).items() if name not in ("text", "parameters")
+        }
+        metrics = run_backtest({**asked, "rules": msgspec.to_builtins(rules)}, context())["performance_metrics"]
+        assert row["total_return"] == pytest.approx(metrics["total_return"], rel=1e-9, abs=1e-12)
+        assert row["total_trades"] == metrics["total_trades"] > 0
+
+
 def test_the_result_is_the_same_however_it_is_cut(path: str) -> None:
     whole = run_sweep(request(path, folds=3), context())
     plan = plan_sweep(request(path, folds=3), context())
