@@ -53,7 +53,8 @@ def use_everything(here: Here, folder: Path, url: str, admin: redis.Redis) -> No
 def _other_ways_to_claim(folder: Path, done: Done, at: tuple[str, str]) -> None:
     # Without any limit, from either end, and with aging.
     no_limits = "".join(
-        f"[tasks.{name}]\nmax_concurrent = 0\n" for name in ("backtest", "screening", "alert", "in_child")
+        f"[tasks.{name}]\nmax_concurrent = 0\n"
+        for name in ("backtest", "report", "sweep", "screening", "alert", "in_child")
     )
     level = '[[queues]]\nname = "strategy_queue{0}"\nlabel = "{1}"\ntake_from = "{2}"\npromote_after_s = {3}\n'
     for index, (end, age) in enumerate((("left", 0), ("right", 0), ("right", 5))):
