@@ -9,6 +9,7 @@
         UnknownTaskType      no handler of that name
         ArgumentsInvalid     args do not fit the handler's type
       PermanentFailure     no other try would help: an error result and a dead letter at once
+        EnqueueInvalid       what it enqueued is no task that a worker would take
       RequestDeclined      what was asked for cannot be had: an error result, no dead letter
       ExecutionFailed      by policy: retry, dead letter
         HandlerRaised        the handler's own exception
@@ -66,6 +67,10 @@ class PermanentFailure(AworkerError):
 
     Raise it, or a class derived from it, in a handler.
     """
+
+
+class EnqueueInvalid(PermanentFailure):
+    """What a handler wants to enqueue is no task that a worker would take."""
 
 
 class ExecutionFailed(AworkerError):

@@ -11,11 +11,42 @@ class Outcome(msgspec.Struct, frozen=True):
     """Base of all ends."""
 
 
+class Enqueued(msgspec.Struct, frozen=True):
+    """A new task as it is put where it waits (scripts/put.lua)."""
+
+    task_id: str
+    queue: str
+    payload: bytes
+    how: str = "now"
+    """``now``, ``in`` (``ms`` from now) or ``at`` (``ms`` since the epoch)."""
+    ms: int = 0
+    unique_key: str = ""
+    unique_until: str = ""
+    unique_ms: int = 0
+    on_conflict: str = ""
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return it as the scripts read it."""
+        return (
+            self.how,
+            self.ms,
+            self.queue,
+            self.payload,
+            self.task_id,
+            self.unique_key,
+            self.unique_until,
+            self.unique_ms,
+            self.on_conflict,
+        )
+
+
 class Completed(Outcome, frozen=True):
     """The handler returned; its result is a JSON object, encoded."""
 
     result: dict[str, Any]
     """Field name to value; a value may be encoded JSON (msgspec.Raw)."""
+    enqueued: tuple[Enqueued, ...] = ()
+    """What the task enqueued: written in the same step as its end, and never where it ends otherwise."""
 
 
 class Failed(Outcome, frozen=True):

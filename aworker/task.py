@@ -27,6 +27,8 @@ class Task(msgspec.Struct, frozen=True):
     traceparent: str | None = None
     """The trace it is part of (W3C Trace Context); None when absent or none of that form."""
     tracestate: str | None = None
+    parent_id: str | None = None
+    """The task that enqueued it; None where it was somebody else."""
 
     @property
     def trace_id(self) -> str | None:
@@ -62,6 +64,7 @@ class _Wire(msgspec.Struct):
     # Whatever stands there must not make a task bad input: read only where it is text.
     traceparent: msgspec.Raw = msgspec.Raw()
     tracestate: msgspec.Raw = msgspec.Raw()
+    parent_id: msgspec.Raw = msgspec.Raw()
 
 
 class _Identity(msgspec.Struct):
@@ -119,6 +122,7 @@ def decode_task(payload: bytes, max_bytes: int) -> Task:
         wire.priority or "normal",
         traceparent,
         _text_of(wire.tracestate) if traceparent is not None else None,
+        _text_of(wire.parent_id) if wire.parent_id else None,
     )
 
 

@@ -22,8 +22,12 @@ def compose(
     task_id: str | None = None,
     priority: str | None = None,
     created_at_s: float | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> tuple[str, str, bytes]:
-    """Return a task's id, its priority and its payload. Raises PayloadInvalid for one that no worker would take."""
+    """Return a task's id, its priority and its payload, with ``more`` fields behind the five.
+
+    Raises PayloadInvalid for one that no worker would take.
+    """
     task_id = task_id if task_id is not None else f"{task_type}_{uuid.uuid4().hex}"
     for name, value in (("task_type", task_type), ("task_id", task_id)):
         if not isinstance(value, str) or not value:
@@ -37,6 +41,7 @@ def compose(
         "args": dict(args or {}),
         "created_at": rfc3339(created_at_s),
         "priority": priority,
+        **(more or {}),
     }
     try:
         payload = msgspec.json.encode(task)

@@ -11,13 +11,12 @@ from aworker.client.later import Due
 from aworker.config import Config
 from aworker.errors import PayloadInvalid, QueueUnavailable
 from aworker.keys import ASSIGNMENT_PREFIX, CHANNEL, RESULT_PREFIX, Keys
+from aworker.outcome import Enqueued
 from aworker.queues import records
 from aworker.queues.hand.find import run_script
 from aworker.queues.scripts import ENQUEUE
 
 AT_ONCE = 500
-REPLACED_TYPE = "TaskReplaced"
-REPLACED_TEXT = "replaced by a newer task of the same unique_key"
 KEY_LONGEST = 512
 TASK_ID_LONGEST = 200
 FOR_LONGEST_S = 315_360_000.0
@@ -105,16 +104,7 @@ def checked_unique(unique: Unique, task_id: str) -> Unique:
 
 
 def _head(config: Config, keys: Keys) -> list[Any]:
-    replaced = records.error(
-        "",
-        "$TASK$",
-        text=REPLACED_TEXT,
-        error_type=REPLACED_TYPE,
-        queue_type=config.queues[-1].label,
-        priority="normal",
-        attempts=0,
-        also_failed=config.results.publish_failed,
-    )
+    replaced = records.replaced(config.queues[-1].label, also_failed=config.results.publish_failed)
     messages = replaced.messages if config.results.publish else ()
     return [
         "",
@@ -130,15 +120,19 @@ def _head(config: Config, keys: Keys) -> list[Any]:
     ]
 
 
+def enqueued(task_id: str, queue: str, payload: bytes, due: Due | None, unique: Unique | None) -> Enqueued:
+    """Return a task as it is put where it waits."""
+    how, ms = ("now", 0) if due is None else (due.how, due.ms)
+    if unique is None:
+        return Enqueued(task_id, queue, payload, how, ms)
+    key_ms = _ms(unique.for_s)
+    return Enqueued(task_id, queue, payload, how, ms, unique.key, unique.until, key_ms, unique.on_conflict)
+
+
 def _item(one: Push) -> list[Any]:
-    due, unique, tick = one.due, one.unique, one.tick
+    tick = one.tick
     return [
-        "now" if due is None else due.how,
-        0 if due is None else due.ms,
-        one.queue,
-        one.payload,
-        one.task_id,
-        *(("", "", 0, "") if unique is None else (unique.key, unique.until, _ms(unique.for_s), unique.on_conflict)),
+        *enqueued(one.task_id, one.queue, one.payload, one.due, one.unique).arguments(),
         *(("", 0) if tick is None else (tick.schedule, tick.at_ms)),
     ]
 

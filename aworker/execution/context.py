@@ -6,8 +6,9 @@ the loop has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aworker.errors import ExecutionFailed
 
@@ -24,10 +25,19 @@ class Offload(Protocol):
     async def __call__(self, function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any: ...
 
 
+Enqueue = Callable[[dict[str, Any]], str]
+"""Takes what `Context.enqueue` was given by name and returns the new task's id. Raises EnqueueInvalid."""
+
+
+def _refuse(fields: dict[str, Any]) -> str:
+    raise ExecutionFailed("context.enqueue must be called in a worker, was called where there is none")
+
+
 class Context:
     """One delivery of one task, seen by its handler."""
 
     __slots__ = (
+        "_enqueue",
         "_is_cancelled",
         "_logger",
         "_offload",
@@ -35,6 +45,7 @@ class Context:
         "delivery",
         "last_error",
         "lease_id",
+        "parent_id",
         "task_id",
         "task_type",
     )
@@ -51,6 +62,8 @@ class Context:
         is_cancelled: Callable[[], bool],
         last_error: str | None = None,
         offload: Offload | None = None,
+        enqueue: Enqueue = _refuse,
+        parent_id: str | None = None,
     ) -> None:
         self.task_id = task_id
         self.task_type = task_type
@@ -64,6 +77,9 @@ class Context:
         self._progress = progress
         self._is_cancelled = is_cancelled
         self._offload = offload
+        self._enqueue = enqueue
+        self.parent_id = parent_id
+        """The task whose handler enqueued this one; None where it was somebody else."""
 
     @property
     def logger(self) -> loguru.Logger:
@@ -81,6 +97,47 @@ class Context:
         Raises TypeError when ``data`` is nothing that JSON can say.
         """
         self._progress(stage, message, data, fraction)
+
+    def enqueue(
+        self,
+        task_type: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
+        priority: str | None = None,
+        queue: str | None = None,
+        delay_s: float | None = None,
+        at: datetime | float | str | None = None,
+        unique_key: str | None = None,
+        unique_for_s: float | None = None,
+        unique_until: Literal["started", "ended", "time"] | None = None,
+        on_conflict: Literal["keep", "replace", "stop"] = "keep",
+        debounce_s: float | None = None,
+    ) -> str:
+        """Enqueue a task together with this one's own end, and return its task_id; nothing is sent before.
+
+        It is written in the same step in which this task completes, so that neither is there without the other, and
+        not at all where this task ends in any other way: it failed, is tried again, was cancelled, gave its lease up.
+        It carries this task's id as ``parent_id``, and its trace. A delay counts from that step on. Everything else is
+        as in `Client.enqueue`; where ``unique_key`` has a task already there is none of the returned id.
+
+        Raises EnqueueInvalid for a task that no worker would take.
+        """
+        fields = {
+            "task_type": task_type,
+            "args": args,
+            "task_id": task_id,
+            "priority": priority,
+            "queue": queue,
+            "delay_s": delay_s,
+            "at": at,
+            "unique_key": unique_key,
+            "unique_for_s": unique_for_s,
+            "unique_until": unique_until,
+            "on_conflict": on_conflict,
+            "debounce_s": debounce_s,
+        }
+        return self._enqueue({name: value for name, value in fields.items() if value is not None})
 
     async def offload(self, function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any:
         """Run ``function(*args, context)`` in a child process and return its result.

@@ -6,8 +6,8 @@ A `Run` is one delivery being worked on. Who wants it to stop says why; the reas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -19,6 +19,8 @@ from aworker.encoding import as_object
 from aworker.errors import (
     ChildDied,
     ChildOutOfMemory,
+    EnqueueInvalid,
+    ExecutionFailed,
     HandlerTimedOut,
     RequestDeclined,
     ResultInvalid,
@@ -36,10 +38,21 @@ from aworker.execution.steps import stepped
 from aworker.lease import Lease
 from aworker.logs import running_task
 from aworker.metrics import tally
-from aworker.outcome import Completed, Failed, Lost, Outcome, Rejected, Retried, Returned
+from aworker.outcome import Completed, Enqueued, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.task import Task
 
+ENQUEUED_MOST = 10_000
 _TIMED_OUT = (*kinds_of(HandlerTimedOut), *kinds_of(TimeoutError))
+
+
+class Outbox(Protocol):
+    """Makes tasks of what handlers enqueue."""
+
+    def compose(self, parent: Task, fields: Mapping[str, Any]) -> Any:
+        """Return a task with its ``task_id``, as `addressed` takes it. Raises EnqueueInvalid."""
+
+    async def addressed(self, composed: Sequence[Any]) -> tuple[Enqueued, ...]:
+        """Return the tasks with the lists that they go to, now that they are to go."""
 
 
 class Run:
@@ -48,7 +61,18 @@ class Run:
     ``scope`` is the cancel scope that the caller runs it in, and leaves when it is cancelled.
     """
 
-    __slots__ = ("fields", "handler", "is_stopped", "lease", "owner", "scope", "stopped_with", "task")
+    __slots__ = (
+        "composed",
+        "fields",
+        "handler",
+        "is_over",
+        "is_stopped",
+        "lease",
+        "owner",
+        "scope",
+        "stopped_with",
+        "task",
+    )
 
     def __init__(self, task: Task, lease: Lease, handler: Handler, scope: anyio.CancelScope, slot: int = 0) -> None:
         self.task = task
@@ -59,6 +83,9 @@ class Run:
         """The loop's task that runs the handler, once it does."""
         self.stopped_with: Outcome | None = None
         self.is_stopped = False
+        self.is_over = False
+        self.composed: list[Any] = []
+        """What the handler has enqueued so far."""
         self.fields = log_fields(task, lease, slot)
         """What its lines in the log carry."""
         lease.on_lost = self._lost
@@ -102,9 +129,10 @@ def log_fields(task: Task, lease: Lease, slot: int) -> dict[str, Any]:
 class Executor:
     """Runs handlers in the loop or in the pool."""
 
-    def __init__(self, live: LiveConfig, pool: Pool | None) -> None:
+    def __init__(self, live: LiveConfig, pool: Pool | None, outbox: Outbox | None = None) -> None:
         self._live = live
         self._pool = pool
+        self._outbox = outbox
 
     async def execute(self, run: Run, progress: ProgressSink) -> Outcome:
         """Run a handler to its end, its timeout or its stop, inside ``run.scope``, and return the outcome.
@@ -113,13 +141,15 @@ class Executor:
         """
         named = running_task.set(run.fields)
         try:
-            return await self._ended(run, progress)
+            outcome = await self._ended(run, progress)
+            return await self._with_enqueued(run, outcome) if run.composed else outcome
         except Exception as error:  # noqa: BLE001 - the last net: no fault may end the slot
             name, message, trace = told(error)
             logger.error(f"A fault of aworker itself ends a {run.task.task_type} task, please report it:\n{trace}")
             text = f"aworker itself failed on this task: {name}: {message}"
             return Failed(text, "InternalError", dead_letter="internal_error", cause=trace)
         finally:
+            run.is_over = True
             running_task.reset(named)
 
     async def _ended(self, run: Run, progress: ProgressSink) -> Outcome:
@@ -150,6 +180,26 @@ class Executor:
             outcome = run.stopped_with
         assert outcome is not None
         return self._retried(run, outcome)
+
+    async def _with_enqueued(self, run: Run, outcome: Outcome) -> Outcome:
+        composed, run.composed = run.composed, []
+        if not isinstance(outcome, Completed) or self._outbox is None:
+            logger.debug(f"{len(composed)} tasks that it enqueued are dropped with it: it did not complete")
+            return outcome
+        with anyio.CancelScope(shield=True):
+            enqueued = await self._outbox.addressed(composed)
+        return Completed(outcome.result, enqueued)
+
+    def _enqueue(self, run: Run, into: list[Any], fields: Mapping[str, Any]) -> str:
+        if run.is_over:
+            raise EnqueueInvalid("context.enqueue must be called while its task runs, was called afterwards")
+        if self._outbox is None:
+            raise EnqueueInvalid("context.enqueue must be called in a worker, was called where there is none")
+        if len(run.composed) + len(into) >= ENQUEUED_MOST:
+            raise EnqueueInvalid(f"a task must enqueue at most {ENQUEUED_MOST:,} tasks; let one of them go on with it")
+        composed = self._outbox.compose(run.task, fields)
+        into.append(composed)
+        return str(composed.task_id)
 
     def _timeout_s(self, handler: Handler) -> float:
         timeout_s = self._live.value.task(handler.task_type).timeout_s
@@ -207,6 +257,9 @@ class Executor:
         async def offload(function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any:
             return await self._in_child(run, function, args, progress, chunk=chunk)
 
+        def enqueue(fields: dict[str, Any]) -> str:
+            return self._enqueue(run, run.composed, fields)
+
         return Context(
             task_id=run.task.task_id,
             task_type=run.task.task_type,
@@ -217,6 +270,8 @@ class Executor:
             progress=progress,
             is_cancelled=lambda: run.is_stopped,
             offload=offload,
+            enqueue=enqueue,
+            parent_id=run.task.parent_id,
         )
 
     async def _in_child(
@@ -231,9 +286,16 @@ class Executor:
     ) -> Any:
         if self._pool is None:
             raise ChildDied("there is no process pool: no handler was declared to use it")
-        lease = run.lease
-        info = TaskInfo(run.task.task_id, run.task.task_type, lease.delivery, lease.lease_id, lease.last_error)
-        return await self._pool.call(
+        lease, task = run.lease, run.task
+        info = TaskInfo(task.task_id, task.task_type, lease.delivery, lease.lease_id, lease.last_error, task.parent_id)
+        composed: list[Any] = []
+
+        def answer(word: str, fields: dict[str, Any]) -> Any:
+            if word == "enqueue":
+                return self._enqueue(run, composed, fields)
+            raise ExecutionFailed(f"a child must ask what there is an answer to, asked {word!r}")
+
+        result = await self._pool.call(
             function,
             args,
             task=info,
@@ -241,8 +303,11 @@ class Executor:
             chunk=chunk,
             args_type=args_type,
             on_progress=progress,
+            on_ask=answer,
             stopped_by=run.stopped_by,
         )
+        run.composed += composed  # of a call that failed nothing counts
+        return result
 
     def _retried(self, run: Run, outcome: Outcome) -> Outcome:
         if not isinstance(outcome, Failed) or not outcome.dead_letter:

@@ -16,6 +16,8 @@ from aworker.outcome import Completed
 from aworker.task import Task
 
 ARGS_SHOWN_BYTES = 65_536
+REPLACED_TYPE = "TaskReplaced"
+REPLACED_TEXT = "replaced by a newer task of the same unique_key"
 TRY_CHARACTERS = 1_000
 
 
@@ -158,6 +160,20 @@ def error(
         failed = _change(worker_id, task_id, "failed", data, at, error_message=text)
         change.messages += failed.messages
     return change
+
+
+def replaced(queue_type: str, *, also_failed: bool) -> Change:
+    """A waiting task gave its unique key to a newer one: a template with ``$TASK$`` for its task_id."""
+    return error(
+        "",
+        "$TASK$",
+        text=REPLACED_TEXT,
+        error_type=REPLACED_TYPE,
+        queue_type=queue_type,
+        priority="normal",
+        attempts=0,
+        also_failed=also_failed,
+    )
 
 
 def progress(task_id: str, stage: str, message: str, data: Any, fraction: float | None) -> bytes:

@@ -24,6 +24,7 @@ import anyio
 import anyio.lowlevel
 from loguru import logger
 
+from aworker.client.outbox import Outbox
 from aworker.clock import now_s
 from aworker.config import Config, LiveConfig, ScheduleConfig, configuration_hash
 from aworker.errors import ConfigError
@@ -187,7 +188,8 @@ class Supervisor:
 
     async def _work(self, queue: Queue, pool: Pool | None) -> None:
         self._queue, self._pool = queue, pool
-        executor = Executor(self._live, pool)
+        outbox = Outbox(self._live)
+        executor = Executor(self._live, pool, outbox)
         control = Control(self._live, queue.health)
         reaper = Reaper(self._live, queue.leases) if queue.leases is not None else None
         delayed = DelayedTasks(queue.leases) if queue.leases is not None else None
@@ -261,6 +263,7 @@ class Supervisor:
                 heartbeat.note()
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(heartbeat.stop)
+                    await outbox.close()
 
     @asynccontextmanager
     async def _open_queue(self) -> AsyncIterator[Queue]:

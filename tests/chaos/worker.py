@@ -98,6 +98,30 @@ async def blocks(args: dict[str, Any], context: Context) -> dict[str, Any]:
     return told(context)
 
 
+def go_on(args: dict[str, Any], context: Context) -> None:
+    """Enqueue the next of a row, in a child every other time; its id says who enqueued it."""
+    if left := args["left"]:
+        kind = ("hands_on", "hands_on_in_child")[left % 2]
+        args = {**args, "left": left - 1}
+        context.enqueue(kind, args, task_id=f"{args['row']}.{left - 1}.{context.lease_id}")
+
+
+async def hands_on(args: dict[str, Any], context: Context) -> dict[str, Any]:
+    effect("start", context)
+    go_on(args, context)
+    await anyio.sleep(args["sleep_s"])
+    effect("end", context)
+    return told(context)
+
+
+def hands_on_in_child(args: dict[str, Any], context: Context) -> dict[str, Any]:
+    effect("start", context)
+    go_on(args, context)
+    time.sleep(args["sleep_s"])
+    effect("end", context)
+    return told(context)
+
+
 def main() -> None:
     os.environ["AWORKER_CHAOS_WORKER"] = str(os.getpid())
     options: dict[str, Any] = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
@@ -111,7 +135,7 @@ def main() -> None:
     )
     configure_logs(config.logging)
     registry = Registry()
-    for function in (work, slow_once, heavy, dies, fails, again, blocks):
+    for function in (work, slow_once, heavy, dies, fails, again, blocks, hands_on, hands_on_in_child):
         module = sys.modules["tests.chaos.worker"] if __name__ != "__main__" else _as_imported()
         registry.add(Handler(function.__name__, getattr(module, function.__name__)))
     anyio.run(Supervisor(LiveConfig(config), registry).run)

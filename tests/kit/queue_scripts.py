@@ -88,6 +88,14 @@ class New(NamedTuple):
 REPLACED = b'{"task_id":"$TASK$","status":"error"}'
 
 
+OUTBOX_HEAD = ("aworker:lease_id", "aworker:cancelled", "aworker:control", "aworker:unique:", REPLACED, b"", b"")
+
+
+def outbox(*news: New) -> tuple[Any, ...]:
+    """Return what an ended task enqueued, as the settle script reads it behind the first two extras."""
+    return (*OUTBOX_HEAD, *(value for new in news for value in new[:9])) if news else ()
+
+
 class Item(NamedTuple):
     """One item of a settle."""
 

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 from tests.kit.queue_scripts import (
     NORMAL,
     NOW_MS,
+    OUTBOX_HEAD,
     PRIORITY,
     REPLACED,
     TTL_MS,
@@ -34,6 +35,7 @@ from tests.kit.queue_scripts import (
     Level,
     New,
     QueueScripts,
+    outbox,
     task,
 )
 
@@ -152,7 +154,7 @@ class Model:
                 waiting.reverse()
             kept: list[bytes] = []
             for payload in waiting:
-                limited = room is not None and KINDS[payload][1]
+                limited = KINDS[payload][1]
                 if len(taken) == want or (limited and room == 0):
                     kept.append(payload)
                     continue
@@ -237,6 +239,10 @@ class Model:
             self.assignments.pop(item.task_id, None)
             if item.record:
                 self.records[item.task_id] = item.record
+        if item.kind == "end":
+            values = item.extras[2 + len(OUTBOX_HEAD) :]
+            for at in range(0, len(values), 9):
+                self.enqueue(New(*values[at : at + 9]), now_ms)
         return True
 
     def reclaim(self, worker: str, most: int, now_ms: int) -> tuple[str, list[tuple[int, int, str, str, bytes]]]:
@@ -383,15 +389,7 @@ class Queues(RuleBasedStateMachine):
 
     @rule(tasks=st.lists(NEW, min_size=1, max_size=3), is_sent_again=st.booleans())
     def enqueue(self, tasks: list[New], is_sent_again: bool) -> None:
-        given = [
-            task._replace(
-                task_id=KINDS[task.payload][0],
-                key=task.key if KINDS[task.payload][0] else "",
-                ms=task.ms + (self.now_ms - 1 if task.how == "at" else 0),
-                tick_ms=self.now_ms + task.tick_ms,
-            )
-            for task in tasks
-        ]
+        given = [self._given(task) for task in tasks]
         for _ in range(1 + is_sent_again):
             expected = [self.model.enqueue(task, self.now_ms) for task in given]
 
@@ -434,16 +432,22 @@ class Queues(RuleBasedStateMachine):
     @rule(
         target=commits,
         data=st.data(),
-        kinds=st.lists(st.sampled_from(["running", *ENDS]), min_size=1),
+        kinds=st.lists(st.sampled_from(["running", "end", *ENDS]), min_size=1),
+        enqueued=st.lists(NEW, max_size=2),
         copies=st.integers(1, 2),
     )
-    def settle(self, data: st.DataObject, kinds: list[str], copies: int) -> tuple[Any, ...]:
+    def settle(self, data: st.DataObject, kinds: list[str], enqueued: list[New], copies: int) -> tuple[Any, ...]:
         process = self._a_holder(data)
         leases = sorted(process.believes)
         items = []
         for kind in kinds[: len(leases)]:
             lease_id = data.draw(st.sampled_from(leases))
-            items.append(self._item(process, kind, lease_id))
+            item = self._item(process, kind, lease_id)
+            if kind == "end" and enqueued:
+                # In the same step as the end: what the task enqueued.
+                news = [self._given(new._replace(schedule="")) for new in enqueued]
+                item = item._replace(extras=(item.extras[0], "", *outbox(*news)))
+            items.append(item)
             if kind != "running":
                 leases.remove(lease_id)
         process.number += 1
@@ -694,6 +698,14 @@ class Queues(RuleBasedStateMachine):
             "delay": (self.writes * 10, b"try %d" % self.writes),
         }[kind]
         return Item(kind.split()[0], lease_id, registered, registered, record, extras=extras)
+
+    def _given(self, new: New) -> New:
+        return new._replace(
+            task_id=KINDS[new.payload][0],
+            key=new.key if KINDS[new.payload][0] else "",
+            ms=new.ms + (self.now_ms - 1 if new.how == "at" else 0),
+            tick_ms=self.now_ms + new.tick_ms,
+        )
 
     def _queue_of(self, process: Process, lease_id: int) -> str:
         held = self.model.leases.get(process.worker_id, {}).get(lease_id)

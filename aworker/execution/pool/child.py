@@ -30,14 +30,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 from loguru import logger
 
+from aworker import errors
 from aworker.encoding import encode, plain
-from aworker.errors import RequestDeclined, ResultInvalid, TaskInvalid
+from aworker.errors import EnqueueInvalid, ExecutionFailed, RequestDeclined, ResultInvalid, TaskInvalid
 from aworker.execution.context import Context
 from aworker.execution.failure import TEXT_CHARACTERS, leaf, told
 from aworker.execution.policy import kinds_of
 from aworker.execution.pool.arguments import convert_arguments
 from aworker.execution.pool.frames import (
     MAX_BODY_BYTES,
+    Answer,
+    Ask,
     Call,
     Failure,
     FrameReader,
@@ -90,6 +93,8 @@ class _Child:
         self._stopped = 0
         self._log_allowance = Allowance(burst=1_000, per_s=100)
         self._surroundings: Surroundings | None = None
+        self._asking = threading.Lock()
+        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def send(self, kind: Kind, number: int, body: bytes = b"") -> None:
         frame = encode_frame(kind, number, body)
@@ -109,6 +114,8 @@ class _Child:
                         self.calls.put((number, body))
                     elif kind is Kind.STOP:
                         self._stopped = number
+                    elif kind is Kind.ANSWER:
+                        self._answers.put(body)
         finally:
             os._exit(0)
 
@@ -125,7 +132,9 @@ class _Child:
 
         try:
             call = msgspec.msgpack.decode(body, type=Call)
-            context = _context(call.task, send_progress, lambda: self._stopped >= number)
+            context = _context(
+                call.task, send_progress, lambda: self._stopped >= number, lambda fields: self.ask(number, fields)
+            )
             kind, answer = _answer(call, context)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, SystemExit too
             kind, answer = _failure(leaf(error))
@@ -139,6 +148,21 @@ class _Child:
         self._running = 0
         self.send(kind, number, answer)
 
+    def ask(self, number: int, fields: dict[str, Any]) -> str:
+        """Have the worker enqueue a task at the end of the running one; its task_id."""
+        try:
+            encoded = msgspec.json.encode(fields)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise EnqueueInvalid(f"args must be encodable as JSON, were not: {error}; pass JSON values") from None
+        with self._asking:
+            if self._running != number:
+                raise EnqueueInvalid("context.enqueue must be called while its task runs, was called afterwards")
+            self.send(Kind.ASK, number, msgspec.msgpack.encode(Ask("enqueue", encoded)))
+            answer = msgspec.msgpack.decode(self._answers.get(), type=Answer)
+        if answer.error_type:
+            raise getattr(errors, answer.error_type, ExecutionFailed)(answer.error)
+        return str(answer.value)
+
     def log(self, level: str, message: str) -> None:
         if self._log_allowance.take():
             self._send_line(level, message)
@@ -148,7 +172,12 @@ class _Child:
         self.send(Kind.LOG, self._running, msgspec.msgpack.encode(line))
 
 
-def _context(task: TaskInfo, progress: Callable[..., None], is_cancelled: Callable[[], bool]) -> Context:
+def _context(
+    task: TaskInfo,
+    progress: Callable[..., None],
+    is_cancelled: Callable[[], bool],
+    enqueue: Callable[[dict[str, Any]], str],
+) -> Context:
     return Context(
         task_id=task.task_id,
         task_type=task.task_type,
@@ -158,6 +187,8 @@ def _context(task: TaskInfo, progress: Callable[..., None], is_cancelled: Callab
         logger=logger,
         progress=progress,
         is_cancelled=is_cancelled,
+        enqueue=enqueue,
+        parent_id=task.parent_id,
     )
 
 

@@ -31,6 +31,8 @@ class Kind(IntEnum):
     """Run a `Call`."""
     STOP = 2
     """The call of this number is to stop soon."""
+    ANSWER = 3
+    """An `Answer` to what the running call asked."""
     # from a child
     READY = 16
     """Warm and waiting for calls."""
@@ -48,6 +50,8 @@ class Kind(IntEnum):
     """Delay in seconds or None, and reason, of a `Retry` that the function returned or raised."""
     SPOILED = 23
     """Why this child is no place for another call: what the running one left behind."""
+    ASK = 24
+    """An `Ask`: the call waits for the answer."""
     # from the fork server
     WARM = 32
     """Every preloaded module is imported."""
@@ -69,6 +73,7 @@ class TaskInfo(msgspec.Struct, frozen=True, array_like=True):
     delivery: int = 1
     lease_id: int = 0
     last_error: str | None = None
+    parent_id: str | None = None
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
@@ -89,6 +94,22 @@ class Progress(msgspec.Struct, frozen=True, array_like=True):
     message: str
     data: Any
     fraction: float | None
+
+
+class Ask(msgspec.Struct, frozen=True, array_like=True):
+    """What the function wants of the worker: ``enqueue``."""
+
+    word: str
+    fields: bytes
+    """An object in JSON."""
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """The value, or why there is none."""
+
+    value: Any = None
+    error_type: str = ""
+    error: str = ""
 
 
 class Line(msgspec.Struct, frozen=True, array_like=True):

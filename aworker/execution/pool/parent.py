@@ -42,7 +42,18 @@ from aworker.errors import (
     TaskInvalid,
 )
 from aworker.execution.context import ProgressSink
-from aworker.execution.pool.frames import Call, Failure, FrameError, Kind, Line, Progress, TaskInfo, encode_frame
+from aworker.execution.pool.frames import (
+    Answer,
+    Ask,
+    Call,
+    Failure,
+    FrameError,
+    Kind,
+    Line,
+    Progress,
+    TaskInfo,
+    encode_frame,
+)
 from aworker.execution.pool.links import ChildLink, ServerLink
 from aworker.execution.pool.waiting import Waiting
 from aworker.execution.retry import Retry
@@ -106,6 +117,14 @@ class PoolStats(msgspec.Struct, frozen=True):
     """Of each child, shared pages included."""
     is_cold: bool = False
     """Whether no child has been ready yet, and nothing is wrong: none was needed, or the first are on their way."""
+
+
+AskSink = Callable[[str, dict[str, Any]], Any]
+"""Answers what a function asks of the worker. Never blocks; an AworkerError is raised again in the child."""
+
+
+def _answer_nothing(word: str, fields: dict[str, Any]) -> Any:
+    raise ExecutionFailed(f"nobody answers what the call asks: {word}")
 
 
 class LogRecord(msgspec.Struct, frozen=True):
@@ -184,6 +203,7 @@ class _PendingCall:
         chunk: bool,
         timeout_s: float | None,
         on_progress: ProgressSink,
+        on_ask: AskSink,
     ) -> None:
         self.number = number
         self.frame = frame
@@ -192,6 +212,7 @@ class _PendingCall:
         self.chunk = chunk
         self.timeout_s = timeout_s
         self.on_progress = on_progress
+        self.on_ask = on_ask
         self.child: ChildLink[_PendingCall] | None = None
         self.ended = asyncio.Event()
         self.result: bytes = b""
@@ -261,6 +282,7 @@ class Pool:
         chunk: bool = False,
         args_type: Any = None,
         on_progress: ProgressSink,
+        on_ask: AskSink = _answer_nothing,
         timeout_s: float | None = None,
         stopped_by: Callable[[], str] = lambda: "cancelled",
     ) -> Any:
@@ -274,6 +296,8 @@ class Pool:
 
         When the awaiting coroutine is cancelled or the time is up, the context says ``cancelled``; ``stop_grace_s``
         later the child is killed. Only then, or when the function has returned, does this return.
+
+        ``on_ask`` answers what the function asks while it runs: ``enqueue``.
 
         ``stopped_by`` says then, as one of `KILLS`, why.
 
@@ -292,6 +316,7 @@ class Pool:
             chunk=chunk,
             timeout_s=timeout_s,
             on_progress=on_progress,
+            on_ask=on_ask,
         )
         self._waiting.add(call)
         self._need_children()
@@ -482,6 +507,8 @@ class Pool:
             update = msgspec.msgpack.decode(body, type=Progress)
             # Called by the loop, not from here: what a sink raises must not cost the child its connection.
             self._loop.call_soon(call.on_progress, update.stage, update.message, update.data, update.fraction)
+        elif kind is Kind.ASK:
+            child.send(encode_frame(Kind.ANSWER, number, _answer(call, body)))
         elif kind is Kind.STARTED:
             call.started = True
         elif kind is Kind.SPOILED:
@@ -666,6 +693,17 @@ class Pool:
         )
         # Called by the loop, not from here: what a sink raises must not end a child.
         self._loop.call_soon(self._log_sink, record)
+
+
+def _answer(call: _PendingCall, body: bytes) -> bytes:
+    ask = msgspec.msgpack.decode(body, type=Ask)
+    try:
+        answer = Answer(call.on_ask(ask.word, msgspec.json.decode(ask.fields)))
+    except AworkerError as error:
+        answer = Answer(error_type=type(error).__name__, error=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever is wrong, the child waits for an answer
+        answer = Answer(error_type=ExecutionFailed.__name__, error=f"{type(error).__name__}: {error}")
+    return msgspec.msgpack.encode(answer)
 
 
 def _check_size(processes: int) -> None:

@@ -171,7 +171,7 @@ class Lane:
                 write.messages = (*running.messages, *write.messages)
                 running.kind = ""
                 if write.kind == "end" and write.lease.delivery == 1:
-                    write.extras = (*write.extras, "1")
+                    write.extras = (*write.extras[:1], "1", *write.extras[2:])
                 write.lease.running_write = None
         self._writes.append(write)
         self._idle.clear()

@@ -23,7 +23,7 @@ from aworker.errors import QueueUnavailable, TaskInvalid
 from aworker.keys import HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.lease import Lease
 from aworker.metrics import totals
-from aworker.outcome import Outcome, Rejected, Returned
+from aworker.outcome import Enqueued, Outcome, Rejected, Returned
 from aworker.queues import records, scripts
 from aworker.queues.connection import Health, SideLink, address_of
 from aworker.queues.lane.admission import Admission
@@ -307,6 +307,8 @@ class LeasedQueue:
             extras = ("1" if plan.counted else "", self._live.value.queues[lease.level].take_from, plan.tried)
         else:
             extras = ("1" if lease.delivery > 1 else "",)
+            if plan.enqueued:
+                extras = (*extras, "", *self._outbox(plan.enqueued))
 
         def written(done: bool) -> None:
             if done:
@@ -323,6 +325,21 @@ class LeasedQueue:
             extras=extras,
             then=written,
         )
+
+    def _outbox(self, enqueued: tuple[Enqueued, ...]) -> list[Any]:
+        config, keys = self._live.value, self.keys
+        change = records.replaced(config.queues[-1].label, also_failed=config.results.publish_failed)
+        messages = change.messages if config.results.publish else ()
+        return [
+            keys.lease_id,
+            keys.cancelled,
+            keys.control,
+            keys.unique(""),
+            change.record,
+            *messages,
+            *[b""] * (2 - len(messages)),
+            *(value for one in enqueued for value in one.arguments()),
+        ]
 
     def _after(self, lease: Lease, plan: Settlement) -> None:
         if plan.kind == "dead":

@@ -162,6 +162,8 @@ class PlainQueue:
             self._store(plan.task_id, plan.record)
             self._write(("DEL", ASSIGNMENT_PREFIX + plan.task_id))
         self._publish(plan.messages)
+        for one in plan.enqueued:
+            self._write(("RPUSH", one.queue, one.payload))
         wait_s = self._live.value.results.repeat_fast_after_s
         if plan.is_final and plan.messages and wait_s and lease.age_s < FAST_S:
             asyncio.get_running_loop().call_later(wait_s, self._publish, plan.messages)

@@ -13,7 +13,7 @@ from aworker.clock import rfc3339
 from aworker.config import Config
 from aworker.errors import ResultInvalid
 from aworker.lease import Lease
-from aworker.outcome import Completed, Duplicate, Failed, Outcome, Rejected, Retried, Returned
+from aworker.outcome import Completed, Duplicate, Enqueued, Failed, Outcome, Rejected, Retried, Returned
 from aworker.queues import records
 from aworker.task import Task, salvage_identity
 
@@ -38,6 +38,8 @@ class Settlement(msgspec.Struct):
     counted: bool = False
     tried: bytes = b""
     """What this try ended with, one line of JSON, where another one follows that it counts for."""
+    enqueued: tuple[Enqueued, ...] = ()
+    """What is put where it waits in the same step."""
     is_final: bool = False
     """Whether the messages are the last ones about this task."""
 
@@ -48,9 +50,11 @@ def settlement(config: Config, worker_id: str, lease: Lease, outcome: Outcome, e
     if isinstance(outcome, Returned) and outcome.counted and lease.delivery >= config.worker.max_deliveries:
         outcome = exhausted(lease, outcome.reason)
     if isinstance(outcome, Completed) and isinstance(task, Task):
+        enqueued = outcome.enqueued
         outcome, change = _encoded(config, worker_id, task, lease, outcome, execution_time_s)
         if change is not None:
-            return _with(config, Settlement("end", outcome, task.task_id, is_final=True), change)
+            plan = Settlement("end", outcome, task.task_id, enqueued=enqueued, is_final=True)
+            return _with(config, plan, change)
     if isinstance(outcome, Duplicate):
         return Settlement("end", outcome)
     if isinstance(outcome, (Returned, Retried)):

@@ -6,6 +6,7 @@ They are sent by digest; what the server does not know (after SCRIPT FLUSH or a 
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -23,8 +24,12 @@ class Script:
 
     @cached_property
     def text(self) -> str:
-        """The Lua."""
-        return files(__package__).joinpath(f"{self.name}.lua").read_text(encoding="utf-8")
+        """The Lua, with the part that it shares with others in the place of its line ``--@name``."""
+        folder = files(__package__)
+        text = folder.joinpath(f"{self.name}.lua").read_text(encoding="utf-8")
+        for mark in re.findall(r"^--@(\w+)$", text, re.MULTILINE):
+            text = text.replace(f"--@{mark}\n", folder.joinpath(f"{mark}.lua").read_text(encoding="utf-8"))
+        return text
 
     @cached_property
     def digest(self) -> str:

@@ -10,7 +10,11 @@
 --       'message'  messages only, while the lease stands
 --       'publish'  messages only, always (a final message said again)
 --       'end'      record, lease gone (extra 1: '1' when it was delivered before, so that the count is forgotten,
---                  extra 2: '1' when no assignment of it can stand)
+--                  extra 2: '1' when no assignment of it can stand); from extra 3 on what it enqueued, put where it waits
+--                  in this same step: counter of lease ids, cancelled (keys), control channel, unique key prefix, record
+--                  of a replaced task, its two messages (the second perhaps ''), then for each task: how, ms, queue,
+--                  payload, task_id, unique key or '', until, its ms, conflict, all as in enqueue.lua; one whose list is
+--                  none is a dead letter
 --       'dead'     as 'end', and the payload into the dead letters (extras: field, value, ..)
 --       'back'     lease gone, payload onto its list's taking end (extra 1: '1' when this delivery counts,
 --                  extra 2: 'left' | 'right' where the configuration fixes the end); a list that is none any more
@@ -82,6 +86,36 @@ end
 
 local released = {}   -- task_ids whose lease is gone, to be taken off the register together
 
+local function release()
+  for from = 1, #released, 1000 do
+    call('HDEL', claimed, unpack(released, from, math.min(from + 999, #released)))
+  end
+  released = {}
+end
+
+--@put
+
+local OUTBOX_HEAD = 7
+local putter
+
+-- Put what an ended task enqueued where it waits.
+local function put_all(from, to)
+  release()   -- what has ended has its unique key no longer
+  putter = putter or new_putter({
+    delayed = delayed, counter = ARGV[from], claimed = claimed, deliveries = deliveries, cancelled = ARGV[from + 1],
+    control = ARGV[from + 2], unique = ARGV[from + 3], results = result_prefix, assignments = assignment_prefix, ttl = ttl,
+    channel = channel, record = ARGV[from + 4], first = ARGV[from + 5], second = ARGV[from + 6],
+  })
+  for each = from + OUTBOX_HEAD, to, 9 do
+    local queue, payload, task_id = ARGV[each + 2], ARGV[each + 3], ARGV[each + 4]
+    if putter.is_list(queue) then
+      putter.put(unpack(ARGV, each, each + 8))
+    else
+      bury(payload, { 'queue', queue, 'reason', 'queue_is_no_list', 'error', 'its list is none', 'task_id', task_id })
+    end
+  end
+end
+
 local flags = {}
 local at = 11
 while at <= #ARGV do
@@ -144,14 +178,14 @@ while at <= #ARGV do
         if record ~= '' then call('SET', result_prefix .. task_id, record, 'EX', ttl) end
       end
       publish(messages, count)
+      if kind == 'end' and at - extras > 2 then put_all(extras + 2, at - 1) end
     end
   end
   flags[#flags + 1] = stands and 1 or 0
 end
 
-for from = 1, #released, 1000 do
-  call('HDEL', claimed, unpack(released, from, math.min(from + 999, #released)))
-end
+release()
+if putter then putter.finish() end
 if not overtaken then call('HSET', commits, 'settle', commit .. ' ' .. table.concat(flags)) end
 local reply = { fallen }
 for index = 1, #flags do reply[index + 1] = flags[index] end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aworker.keys import CHANNEL
-from tests.kit.queue_scripts import NORMAL, NOW_MS, PRIORITY, Claimed, Item, Level, QueueScripts, task
+from tests.kit.queue_scripts import NORMAL, NOW_MS, PRIORITY, Claimed, Item, Level, New, QueueScripts, outbox, task
 
 REASON = ("queue", NORMAL, "reason", "test")
 
@@ -33,6 +33,35 @@ def test_an_end_stores_the_record_and_leaves_nothing_else(queue: QueueScripts) -
     assert queue.client.get("task_result:a") == b"record"
     assert 86_000 < queue.client.ttl("task_result:a") <= 86_400
     assert queue.left_behind() == ["aworker:commits:w1", "aworker:workers"]
+
+
+def test_what_an_ended_task_enqueued_is_put_where_it_waits_in_the_same_step(queue: QueueScripts) -> None:
+    claim = lease(queue, task("a"))
+    queue.client.set("no list", "x")
+    news = (
+        New("now", 0, NORMAL, task("b")),
+        New("in", 5_000, PRIORITY, task("c")),
+        New("now", 0, "no list", task("d"), "d"),
+    )
+
+    for _ in range(2):
+        _, flags = queue.settle(item("end", claim, "a", "", "", *outbox(*news)), number=7)
+        assert flags == [1]
+
+    assert queue.waiting(NORMAL) == [task("b")]
+    assert queue.delayed() == [task("c")]
+    ((_, letter),) = queue.client.xrange("aworker:dead")
+    assert (letter[b"payload"], letter[b"reason"], letter[b"task_id"]) == (task("d"), b"queue_is_no_list", b"d")
+
+
+def test_a_task_whose_lease_is_gone_enqueues_nothing(queue: QueueScripts) -> None:
+    claim = lease(queue, task("a"))
+    queue.reclaim()
+
+    _, flags = queue.settle(item("end", claim, "a", "", "", *outbox(New("now", 0, NORMAL, task("b")))))
+
+    assert flags == [0]
+    assert queue.waiting(NORMAL) == []
 
 
 def test_running_stores_record_and_assignment_while_the_lease_stands(queue: QueueScripts) -> None:
