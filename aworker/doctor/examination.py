@@ -15,7 +15,7 @@ from aworker.doctor.catalogue import KINDS, Severity
 from aworker.errors import AworkerError
 from aworker.keys import Keys
 from aworker.overview.snapshot import Snapshot, take
-from aworker.queues.connection import Link, connection_arguments
+from aworker.queues.connection import Link, connection_arguments, server_address_of
 from aworker.queues.scripts import LOOK
 
 NAMELESS = ""
@@ -134,10 +134,11 @@ class Examination:
         if "path" in arguments:
             place = ["-s", str(arguments["path"])]
         else:
-            place = ["-h", str(arguments.get("host", "127.0.0.1")), "-p", str(arguments.get("port", 6379))]
+            host, port = server_address_of(self.config.redis.url) or ("PRIMARY", 6379)
+            place = ["-h", host, "-p", str(port)]
         if arguments.get("db"):
             place += ["-n", str(arguments["db"])]
-        if self.config.redis.url.startswith("rediss:"):
+        if self.config.redis.url.startswith(("rediss:", "rediss+")):
             place.append("--tls")
         return shlex.join(["redis-cli", *place, *words])
 

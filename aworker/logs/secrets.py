@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from aworker.config import Config
 
@@ -72,9 +72,13 @@ def known_secrets(config: Config, environment: Mapping[str, str] = os.environ) -
     found = {environment.get(config.llm.api_key_env, ""), environment.get(config.http.token_env, "")}
     for url in (config.redis.url, config.strategies.url, config.llm.base_url):
         try:
-            password = urlsplit(url).password
+            parts = urlsplit(url)
+            password = parts.password
+            asked = parse_qsl(parts.query)
         except ValueError:
             continue  # it is refused where it is used
         if password:
             found |= {password, unquote(password)}
+        # Of the sentinels, and of the server where it stands there.
+        found |= {value for name, value in asked if name.endswith("password")}
     return tuple(sorted(found - {""}, key=len, reverse=True))

@@ -7,29 +7,16 @@ the next caller. Here every command goes out once; who sent it decides what a lo
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
-import os
 import random
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import redis
 import redis.asyncio
-import redis.connection
 import redis.retry
 from hiredis import Reader, pack_command
 from loguru import logger
-from redis.asyncio.connection import (
-    AbstractConnection,
-    Connection,
-    SSLConnection,
-    UnixDomainSocketConnection,
-    parse_url,
-)
-from redis.asyncio.retry import Retry
+from redis.asyncio.connection import AbstractConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -45,15 +32,22 @@ from redis.exceptions import (
 )
 from redis.maint_notifications import MaintNotificationsConfig
 
-from aworker.errors import ConfigError, QueueUnavailable
+from aworker.errors import QueueUnavailable
 from aworker.metrics import totals
+from aworker.queues.primary import SYNCHRONOUS, Demoted, TcpConnection, is_left_behind
+from aworker.queues.primary import moved as moved
+from aworker.queues.urls import address_of as address_of
+from aworker.queues.urls import connection_arguments as connection_arguments
+from aworker.queues.urls import primary_of as primary_of
+from aworker.queues.urls import server_address_of as server_address_of
 
 Command = Sequence[Any]
 
-CONNECT_TIMEOUT_S = 2.0
 READ_BYTES = 65_536
 BACKOFF_FIRST_S = 0.05
 BACKOFF_LONGEST_S = 0.5
+ANSWER_TIMEOUT_S = 10.0
+"""A shared client's longest wait for a reply: a server that was frozen is never heard of again where it is replaced."""
 
 # Replies that mean "not now" rather than "never": a restarting, full, failed-over or locked server.
 _NOT_NOW = (
@@ -70,136 +64,17 @@ _NOT_NOW = (
 )
 
 
+# Replies of a server that is the primary no longer: the connection is left, the next leads to where the primary is.
+_NOT_HERE = ("READONLY", "UNBLOCKED", "MASTERDOWN")
+
 _MORE = object()
 """What a reader gives while a reply has not come whole."""
-
-_SCHEMES = ("redis", "rediss", "unix")
-# What a URL may say of the server and the way to it; the TLS options belong to rediss:// alone.
-_OF_THE_SERVER = frozenset({"db", "username", "password", "socket_connect_timeout"})
-# How a client of the library behaves: such a URL is often shared, and here aworker decides.
-_OF_THE_CLIENT = frozenset(
-    [
-        "client_name",
-        "decode_responses",
-        "encoding",
-        "encoding_errors",
-        "health_check_interval",
-        "legacy_responses",
-        "lib_name",
-        "lib_version",
-        "max_connections",
-        "protocol",
-        "retry_on_error",
-        "retry_on_timeout",
-        "socket_keepalive",
-        "socket_read_size",
-        "socket_timeout",
-        "timeout",
-    ]
-)
-_SYNCHRONOUS: dict[Any, Any] = {
-    Connection: redis.connection.Connection,
-    SSLConnection: redis.connection.SSLConnection,
-    UnixDomainSocketConnection: redis.connection.UnixDomainSocketConnection,
-}
-
-
-def connection_arguments(url: str, field: str = "redis.url") -> dict[str, Any]:
-    """Return the keyword arguments of a Redis URL, with no retry and no time-out of the library's own.
-
-    What the URL says of the server holds: host, port, path, database, user, password, TLS, time to connect. What it
-    says of how a client behaves (``decode_responses``, ``protocol``, ``socket_timeout``, ..) is aworker's to decide and
-    is set aside. Raises ConfigError, naming ``field``, for anything else, and for certificates that cannot be read.
-    """
-    arguments = _read_url(url, field)
-    is_local = arguments.get("connection_class") is UnixDomainSocketConnection
-    return {
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        **arguments,
-        "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": None,
-        "protocol": 2,
-        "health_check_interval": 0,
-        **({} if is_local else {"socket_keepalive": True}),
-    }
-
-
-@functools.lru_cache(maxsize=16)
-def _read_url(url: str, field: str) -> Mapping[str, Any]:
-    def wrong(rule: str, advice: str) -> ConfigError:
-        return ConfigError(f"{field} must {rule}; {advice}")
-
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        options = parse_qs(parts.query, keep_blank_values=True)
-        arguments: dict[str, Any] = dict(parse_url(url))
-    except ValueError as error:
-        # What is said of a bad port quotes it, and it may be the beginning of a password with a slash in it.
-        reason = "its port is no port; write / and @ in a password as %2F and %40" if "Port" in str(error) else error
-        raise wrong(f"be a redis://, rediss:// or unix:// URL ({reason})", "correct it") from None
-    if parts.scheme not in _SCHEMES:
-        raise wrong("be a redis://, rediss:// or unix:// URL", "correct it")
-    if "#" in url or ("@" in parts.query and "@" not in parts.netloc):
-        raise wrong("have no # and no ? in its password", "write them as %23 and %3F")
-    if port == 0:
-        raise wrong("have a port from 1 to 65535, was 0", "correct it")
-    allowed = _OF_THE_SERVER | _OF_THE_CLIENT
-    for name, values in options.items():
-        if name.startswith("ssl_") and parts.scheme != "rediss":
-            raise wrong(f"be a rediss:// URL to have {name}, was {parts.scheme}://", "correct one of them")
-        if name not in allowed and name not in _TLS_OPTIONS:
-            known = ", ".join(sorted(allowed | (_TLS_OPTIONS if parts.scheme == "rediss" else set())))
-            raise wrong(f"have options of {known}, has {name}", "take it out")
-        if len(values) != 1 or not values[0]:
-            raise wrong(f"have one value for {name}, has {'none' if len(values) == 1 else len(values)}", "correct it")
-    if parts.scheme == "unix":
-        if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
-            raise wrong("be unix:// and an absolute path, as in unix:///run/valkey.sock?db=0", "correct it")
-    elif (path := parts.path.strip("/")) and not (path.isascii() and path.isdigit()):
-        raise wrong("end in the number of a database, as in redis://host:6379/0", "correct what stands after the host")
-    elif path and "db" in options and int(path) != arguments["db"]:
-        raise wrong(f"name one database, names {path} and {arguments['db']}", "take one out")
-    if arguments.get("db", 0) < 0:
-        raise wrong(f"have a database >= 0, was {arguments['db']}", "correct it")
-    if arguments.get("protocol", 2) not in (2, 3):
-        raise wrong(f"have protocol=2 or 3, was {arguments['protocol']}", "take it out")
-    if arguments.get("socket_connect_timeout", 1) <= 0:
-        raise wrong("have a socket_connect_timeout > 0", "correct it")
-    for name in _OF_THE_CLIENT:
-        arguments.pop(name, None)
-    if parts.scheme == "rediss":
-        _load_certificates(arguments, wrong)
-    return MappingProxyType(arguments)
-
-
-_TLS_OPTIONS = frozenset(name for name in inspect.signature(SSLConnection).parameters if name.startswith("ssl_"))
-
-
-def _load_certificates(arguments: Mapping[str, Any], wrong: Callable[[str, str], ConfigError]) -> None:
-    # Now, in words: at every attempt to connect it would look like a server that is away.
-    options = {name: value for name, value in arguments.items() if name.startswith("ssl_")}
-    for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"):
-        if name in options and not os.access(options[name], os.R_OK):
-            raise wrong(f"name a readable {name}, was {options[name]!r}", "check the path")
-    try:
-        SSLConnection(**options).ssl_context.get()
-    except (RedisError, OSError, ValueError, TypeError) as error:
-        raise wrong(f"have TLS options that work ({error})", "correct them") from None
-
-
-def address_of(url: str) -> str:
-    """Return where a URL points, without its password."""
-    arguments = connection_arguments(url)
-    if "path" in arguments:
-        return f"unix:{arguments['path']}"
-    host, port = arguments.get("host", "localhost"), arguments.get("port", 6379)
-    return f"{host}:{port}/{arguments.get('db', 0)}"
 
 
 def connect(url: str, field: str = "redis.url") -> redis.asyncio.Redis:
     """Return an asyncio client for a URL, without retries of its own. Raises ConfigError for what is no URL."""
     arguments = connection_arguments(url, field)
+    arguments["socket_timeout"] = ANSWER_TIMEOUT_S
     pool_class = redis.asyncio.BlockingConnectionPool
     # from_pool: closing the client closes the pool too.
     return redis.asyncio.Redis.from_pool(pool_class(max_connections=32, timeout=5, **arguments))
@@ -208,12 +83,12 @@ def connect(url: str, field: str = "redis.url") -> redis.asyncio.Redis:
 def connect_synchronously(url: str, *, name: str, timeout_s: float) -> redis.Redis:
     """Return a client of one connection for a thread of its own, without retries. Raises ConfigError."""
     arguments = connection_arguments(url)
-    kind = _SYNCHRONOUS[arguments.pop("connection_class", Connection)]
+    kind = SYNCHRONOUS[arguments.pop("connection_class")]
     arguments.update(
         retry=redis.retry.Retry(NoBackoff(), 0),
         client_name=name,
         socket_timeout=timeout_s,
-        socket_connect_timeout=1.0,
+        socket_connect_timeout=min(1.0, arguments["socket_connect_timeout"]),
         max_connections=1,
     )
     return redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **arguments))
@@ -222,7 +97,7 @@ def connect_synchronously(url: str, *, name: str, timeout_s: float) -> redis.Red
 _ERROR_KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("loading", (BusyLoadingError,)),
     ("permission", (NoPermissionError, AuthenticationError, AuthorizationError)),
-    ("read_only", (ReadOnlyError,)),
+    ("read_only", (ReadOnlyError, Demoted)),
     ("out_of_memory", (OutOfMemoryError,)),
     ("timeout", (redis.exceptions.TimeoutError, TimeoutError)),
     ("connection", (redis.exceptions.ConnectionError, OSError, EOFError)),
@@ -274,7 +149,7 @@ class Link:
     def __init__(self, url: str, name: str, kind: str = "other") -> None:
         self._kind = kind
         arguments = connection_arguments(url)
-        connection_class: type[AbstractConnection] = arguments.pop("connection_class", Connection)
+        connection_class: type[AbstractConnection] = arguments.pop("connection_class", TcpConnection)
         self._connection = connection_class(
             **arguments, client_name=name, maint_notifications_config=MaintNotificationsConfig(enabled=False)
         )
@@ -294,6 +169,8 @@ class Link:
             if connection.is_connected and connection._reader is not None and connection._reader.at_eof():
                 # Closed by the server while it was idle: nothing is lost and nothing new is wrong.
                 await self.close()
+            elif connection.is_connected and is_left_behind(connection):
+                await self.close()
             if not connection.is_connected:
                 await connection.connect()  # type: ignore[no-untyped-call]
                 self._replies = Reader(InvalidResponse, connection._parser.parse_error, notEnoughData=_MORE)
@@ -304,6 +181,8 @@ class Link:
             await connection.send_packed_command(packed, check_health=False)
             replies = await self._read(len(packed))
             totals.round_trips[self._kind] += 1
+            if any(isinstance(reply, ResponseError) and _is_elsewhere(reply) for reply in replies):
+                await self.close()
             return replies
         except (RedisError, OSError, EOFError) as error:
             note_error(self._kind, error)
@@ -432,6 +311,10 @@ def raise_if_unavailable(error: BaseException) -> None:
     ) or str(error).startswith(_NOT_NOW):
         advice = "; docs/redis.md has what it needs" if isinstance(error, NoPermissionError) else ""
         raise QueueUnavailable(_in_words(error) + advice) from None
+
+
+def _is_elsewhere(reply: ResponseError) -> bool:
+    return isinstance(reply, ReadOnlyError) or str(reply).startswith(_NOT_HERE)
 
 
 def _in_words(error: BaseException) -> str:

@@ -33,7 +33,7 @@ from aworker.execution.pool.parent import LogRecord, Pool, PoolSettings, open_po
 from aworker.execution.registry import Registry
 from aworker.logs import configure_logs, flush_logs, known_secrets, name_worker
 from aworker.outcome import Returned
-from aworker.queues.connection import Health
+from aworker.queues.connection import Health, moved, primary_of
 from aworker.queues.lane.leased import open_leased_queue
 from aworker.queues.lane.plain import open_plain_queue
 from aworker.queues.pauses import Pauses
@@ -53,6 +53,8 @@ from aworker.worker.state import WorkerState
 
 TICK_S = 0.25
 PROOF_INTERVAL_S = 0.5
+FOLLOW_INTERVAL_S = 1.0
+"""How often sentinels are asked whether the primary is still the primary: one that was cut off goes on answering."""
 PROVEN_S = 1.5
 """A claim answered so lately needs no other to prove that Redis lets this worker claim."""
 LOOK_TIMEOUT_S = 5.0
@@ -222,6 +224,7 @@ class Supervisor:
             self._heartbeat = heartbeat
             try:
                 side.start_soon(every, lambda: TICK_S, heartbeat.tick)
+                side.start_soon(self._follow_primary, drop_connections)
                 side.start_soon(every, lambda: PROOF_INTERVAL_S, self._prove_claims)
                 monitor = Monitor(self._live, queue, self.worker_id)
                 side.start_soon(every, lambda: self._live.value.monitor.interval_s, monitor.log_status)
@@ -277,6 +280,14 @@ class Supervisor:
     async def _prove_claims(self) -> None:
         if self._queue is not None and self._queue.claim_age_s > PROVEN_S:
             self._queue.prove_claims(time.monotonic() - self._heartbeat.renewal_age_s if self._heartbeat else 0.0)
+
+    async def _follow_primary(self, drop_connections: Callable[[], None]) -> None:
+        primary = primary_of(self._live.value.redis.url)
+        if primary is None:
+            return
+        while True:
+            await moved(primary, FOLLOW_INTERVAL_S)
+            drop_connections()
 
     # Slots, as many as configured.
 

@@ -68,14 +68,14 @@ def read_stored(folder: Path) -> list[Stored]:
     files = sorted(folder.glob("appendonlydir/*.incr.aof"), key=lambda path: int(path.name.split(".")[-3]))
     stored = []
     for file in files:
-        for command in _commands(file.read_bytes()):
+        for command in commands_in(file.read_bytes()):
             if command[0].upper() == b"SET" and command[1].startswith(b"task_result:"):
                 record = json.loads(command[2])
                 stored.append(Stored(record["task_id"], record["status"], record["data"], record["worker_id"]))
     return stored
 
 
-def _commands(text: bytes) -> Iterator[list[bytes]]:
+def commands_in(text: bytes) -> Iterator[list[bytes]]:
     at = 0
     while at < len(text):
         end = text.index(b"\r\n", at)

@@ -24,10 +24,14 @@ def free_port() -> int:
 class Server:
     """One server process on a port of its own; a context manager."""
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, port: int | None = None, password: str | None = None, binary: str = ""
+    ) -> None:
         self.folder = folder
         self.port = port or free_port()
         self._options = options
+        self._password = password
+        self._binary = binary
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -35,10 +39,10 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> redis.Redis:
-        return redis.Redis(host="127.0.0.1", port=self.port)
+        return redis.Redis(host="127.0.0.1", port=self.port, password=self._password)
 
     def start(self) -> None:
-        binary = os.environ.get("AWORKER_TEST_SERVER") or str(get_binary_path())
+        binary = self._binary or os.environ.get("AWORKER_TEST_SERVER") or str(get_binary_path())
         command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
         self._process = subprocess.Popen(
             [*command, *self._options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True

@@ -125,9 +125,27 @@ async def test_tls_works_with_certificates_of_both_sides(server: Server) -> None
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("", "redis://, rediss:// or unix://"),
-        ("http://h", "redis://, rediss:// or unix://"),
-        ("redis+sentinel://h/0", "redis://, rediss:// or unix://"),
+        ("", "redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://"),
+        ("http://h", "redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://"),
+        ("sentinel://h/0", "redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://"),
+        ("unix+sentinel://h/m", "redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://"),
+        ("redis+sentinel://h", "name the service after the sentinels"),
+        ("redis+sentinel://h/0", "name the service after the sentinels"),
+        ("redis+sentinel://h:26379,k:26379/", "name the service after the sentinels"),
+        ("redis+sentinel:///mymaster", "name sentinels as host:port,host:port"),
+        ("redis+sentinel://h,/mymaster", "name sentinels as host:port,host:port"),
+        ("redis+sentinel://h:0/mymaster", "name sentinels as host:port,host:port"),
+        ("redis+sentinel://h:26379,k:70000/mymaster", "name sentinels as host:port,host:port"),
+        ("redis+sentinel://h:26379 k:26379/mymaster", "name sentinels as host:port,host:port"),
+        ("redis+sentinel://u:hidden/secret@h:26379/mymaster", "name sentinels as host:port,host:port"),
+        ("redis+sentinel://u:hid#den@h:26379/mymaster", "no # and no ?"),
+        ("redis+sentinel://h/mymaster/x", "end in the number of a database"),
+        ("redis+sentinel://h/mymaster/1?db=2", "name one database"),
+        ("redis+sentinel://h/mymaster?sentinel_password=", "one value for sentinel_password"),
+        ("redis+sentinel://h/mymaster?sentinel_pasword=x", "have options of"),
+        ("redis+sentinel://h/mymaster?ssl_ca_certs=/x", "be a rediss:// URL"),
+        ("rediss+sentinel://h/mymaster?ssl_ca_certs=/nowhere.pem", "name a readable ssl_ca_certs"),
+        ("redis://h?sentinel_password=x", "have options of"),
         ("redis://h/abc", "end in the number of a database"),
         ("redis://h/1/2", "end in the number of a database"),
         ("redis://h/-1", "end in the number of a database"),
@@ -168,4 +186,5 @@ def test_a_refusal_never_shows_a_piece_of_the_password(password: str) -> None:
 
 def test_an_address_has_no_password() -> None:
     assert address_of("redis://me:secret@host:7000/2") == "host:7000/2"
+    assert address_of("redis+sentinel://me:secret@a:1,b/m/2?sentinel_password=s") == "m of a:1,b:26379/2"
     assert address_of("unix://me:secret@/run/v.sock?db=2") == "unix:/run/v.sock"
