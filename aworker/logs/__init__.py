@@ -34,6 +34,7 @@ __all__ = [
     "name_worker",
     "one_line",
     "running_task",
+    "say",
     "says_info",
 ]
 
@@ -81,6 +82,15 @@ def configure_logs(config: LoggingConfig, secrets: tuple[str, ...] = ()) -> None
 def says_info() -> bool:
     """Whether a line of level INFO would be written anywhere: what costs as much as a task is not made for nothing."""
     return bool(logger._core.min_level <= _INFO)  # type: ignore[attr-defined]
+
+
+def say(text: str, fields: dict[str, Any]) -> None:
+    """Log a line of level INFO with fields: of those there are two a task. Where other sinks than ours are, they get it."""
+    text = one_line(text)
+    if logger._core.handlers.keys() == set(_sink_ids):  # type: ignore[attr-defined]
+        _writer.say(text, fields)
+    else:
+        logger.bind(**fields).info(text)
 
 
 def name_worker(worker_id: str) -> None:

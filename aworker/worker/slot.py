@@ -17,7 +17,7 @@ from aworker.execution.executor import Executor, Run, log_fields
 from aworker.execution.policy import Try
 from aworker.execution.registry import Registry
 from aworker.lease import Lease
-from aworker.logs import one_line, says_info
+from aworker.logs import one_line, say, says_info
 from aworker.metrics import RETRIES, tally
 from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.queues.hand.cancel import CANCELLED_TEXT, CANCELLED_TYPE
@@ -110,9 +110,7 @@ class Slot:
         run = Run(task, lease, handler, scope, number)
         self._runs[lease.lease_id] = run
         if says_info():
-            logger.bind(**run.fields).info(
-                one_line(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue")
-            )
+            say(f"Processing {task.task_type} task {task.task_id} from {lease.label} queue", run.fields)
         self._queue.started(lease, task)
         created_at_s = task.created_at_s
         tally.started(task.task_type, lease.label, None if created_at_s is None else now_s() - created_at_s)
@@ -193,7 +191,10 @@ def _log_end(lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, done:
     what = f"{task.task_type} task {task.task_id}"
     word = "lost" if not done else _WORDS.get(type(outcome), "returned")
     tally.end(task.task_type, lease.label, word, elapsed_s, task.task_id)
-    if done and isinstance(outcome, Completed) and not says_info():
+    if done and isinstance(outcome, Completed):
+        if says_info():
+            text = f"Completed {what} from {lease.label} queue in {elapsed_s:.1f}s"
+            say(text, {**fields, "duration_s": round(elapsed_s, 6)})
         return
     error_type = getattr(outcome, "error_type", None)
     log = logger.bind(**fields, duration_s=round(elapsed_s, 6), error_type=error_type)
@@ -201,8 +202,6 @@ def _log_end(lease: Lease, task: Task, outcome: Outcome, elapsed_s: float, done:
         log.warning(
             one_line(f"Dropped the outcome of {what}: its lease {lease.lease_id} is lost, another worker owns it")
         )
-    elif isinstance(outcome, Completed):
-        log.info(one_line(f"Completed {what} from {lease.label} queue in {elapsed_s:.1f}s"))
     elif isinstance(outcome, (Failed, Rejected)):
         log.error(one_line(f"Failed {what} from {lease.label} queue after {elapsed_s:.1f}s: {outcome.error}"))
     elif isinstance(outcome, Retried):
