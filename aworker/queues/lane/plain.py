@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
+from itertools import islice
 from typing import Any
 
 import anyio
@@ -40,6 +41,18 @@ REFUSED_WITHIN_S = 0.1
 Command = tuple[Any, ...]
 
 
+class _Start:
+    """What is written when a handler starts; of one that has ended before it was sent, the messages alone."""
+
+    __slots__ = ("lease", "messages", "state")
+
+    def __init__(self, lease: Lease, state: Callable[[], list[Command]] | None, messages: list[Command]) -> None:
+        self.lease = lease
+        self.state = state
+        """Makes what would be in vain if an end took its place."""
+        self.messages = messages
+
+
 class PlainQueue:
     """The queues of a worker that pops and forgets."""
 
@@ -53,7 +66,9 @@ class PlainQueue:
         self._url = config.redis.url
         self._side = SideLink(self._url, f"aworker-side-{worker_id}", self.health)
         self._writer = Link(self._url, f"aworker-writes-{worker_id}", "writes")
-        self._writes: deque[Command] = deque()
+        self._writes: deque[Command | _Start] = deque()
+        self._starts: dict[int, _Start] = {}
+        """By lease, those of which nothing is sent yet."""
         self._wake = asyncio.Event()
         self._written = asyncio.Event()
         self._free: list[Link] = []
@@ -129,14 +144,20 @@ class PlainQueue:
         """Write that a handler starts."""
         started_at = rfc3339()
         change = records.running(self.worker_id, task, lease, started_at)
-        self._store(task.task_id, change.record)
-        text = records.assignment(self.worker_id, task, started_at)
-        self._write(("SET", ASSIGNMENT_PREFIX + task.task_id, text, "EX", ASSIGNMENT_TTL_S))
-        self._publish(change.messages)
+
+        def state() -> list[Command]:
+            text = records.assignment(self.worker_id, task, started_at)
+            return [
+                self._storing(task.task_id, change.record),
+                ("SET", ASSIGNMENT_PREFIX + task.task_id, text, "EX", ASSIGNMENT_TTL_S),
+            ]
+
+        self._starts[lease.lease_id] = start = _Start(lease, state, self._publishing(change.messages))
+        self._write(start)
 
     def progress(self, lease: Lease, task: Task, stage: str, message: str, data: Any, fraction: float | None) -> None:
         """Publish progress; raises TypeError or ValueError for data that is no JSON."""
-        self._publish((records.progress(task.task_id, stage, message, data, fraction),))
+        self._write(*self._publishing((records.progress(task.task_id, stage, message, data, fraction),)))
 
     def settle(self, lease: Lease, outcome: Outcome, execution_time_s: float, then: Settled | None = None) -> None:
         """Write an outcome down, whoever else may have written one."""
@@ -158,15 +179,19 @@ class PlainQueue:
             if self._draining or plan.kind == "back":
                 timer.cancel()
                 self._put_back(lease)
+        start = self._starts.pop(lease.lease_id, None)
+        if start is not None:
+            start.state = None
         if plan.task_id:
-            self._store(plan.task_id, plan.record)
-            self._write(("DEL", ASSIGNMENT_PREFIX + plan.task_id))
-        self._publish(plan.messages)
-        for one in plan.enqueued:
-            self._write(("RPUSH", one.queue, one.payload))
+            self._write(self._storing(plan.task_id, plan.record))
+            if start is None:
+                self._write(("DEL", ASSIGNMENT_PREFIX + plan.task_id))
+        messages = self._publishing(plan.messages)
+        self._write(*messages)
+        self._write(*(("RPUSH", one.queue, one.payload) for one in plan.enqueued))
         wait_s = self._live.value.results.repeat_fast_after_s
         if plan.is_final and plan.messages and wait_s and lease.age_s < FAST_S:
-            asyncio.get_running_loop().call_later(wait_s, self._publish, plan.messages)
+            asyncio.get_running_loop().call_later(wait_s, self._write, *messages)
         if then is not None:
             then(True, plan.outcome)
 
@@ -262,20 +287,34 @@ class PlainQueue:
             await self._wake.wait()
             self._wake.clear()
             while self._writes:
-                batch = list(self._writes)[:1000]
+                count = min(len(self._writes), 1000)
+                batch = self._taken_out(count)
                 try:
-                    replies = await self._writer.call(batch)
+                    replies = await self._writer.call(batch) if batch else []
                 except QueueUnavailable as error:
                     self.health.down(str(error))
                     await backoff.wait()
                     continue
                 self.round_trips += 1
-                for _ in batch:
+                for _ in range(count):
                     self._writes.popleft()
                 for reply in replies:
                     if isinstance(reply, BaseException):
                         logger.error(f"Redis refused a result: {reply}")
             self._written.set()
+
+    def _taken_out(self, count: int) -> list[Command]:
+        # They stay where they are until they are answered: after a cut they go out again.
+        batch: list[Command] = []
+        for write in islice(self._writes, count):
+            if isinstance(write, _Start):
+                self._starts.pop(write.lease.lease_id, None)
+                if write.state is not None:
+                    batch += write.state()
+                batch += write.messages
+            else:
+                batch.append(write)
+        return batch
 
     async def flushed(self) -> None:
         """Wait until everything written so far is sent."""
@@ -312,18 +351,19 @@ class PlainQueue:
         del self._delayed[lease.lease_id]
         self._write(("RPUSH", lease.queue, lease.payload))
 
-    def _store(self, task_id: str, record: bytes) -> None:
-        self._write(("SET", RESULT_PREFIX + task_id, record, "EX", self._live.value.results.ttl_s))
+    def _storing(self, task_id: str, record: bytes) -> Command:
+        return ("SET", RESULT_PREFIX + task_id, record, "EX", self._live.value.results.ttl_s)
 
-    def _publish(self, messages: tuple[bytes, ...]) -> None:
-        if self._live.value.results.publish:
-            for message in messages:
-                self._write(("PUBLISH", CHANNEL, message))
+    def _publishing(self, messages: Sequence[bytes]) -> list[Command]:
+        if not self._live.value.results.publish:
+            return []
+        return [("PUBLISH", CHANNEL, message) for message in messages]
 
-    def _write(self, command: Command) -> None:
-        self._writes.append(command)
-        self._written.clear()
-        self._wake.set()
+    def _write(self, *writes: Command | _Start) -> None:
+        if writes:
+            self._writes.extend(writes)
+            self._written.clear()
+            self._wake.set()
 
 
 @asynccontextmanager
