@@ -399,40 +399,78 @@ local function claim_plain(entry, position)
   end
 end
 
--- With aging the level is chosen anew for each task: rank = position less one for each promote_after waited.
+-- With aging the level is chosen anew for each task: rank = position less one for each promote_after waited; the lower
+-- rank goes first, then the older task, then the higher level.
+local RUN = 16              -- payloads read at once
+
+local function rank_of(entry, position, since)
+  return entry.promote > 0 and position - math.floor((now - since) / entry.promote) or position
+end
+
+local function goes_before(rank, since, position, other)
+  if rank ~= other.rank then return rank < other.rank end
+  if since ~= other.since then return since < other.since end
+  return position < other.position
+end
+
+-- Take from one level for as long as its tasks go before the first one of `second`; returns how many it took.
+local function claim_run(entry, position, second)
+  local side = taking_end(entry.key, entry.take_from)
+  local most = math.min(RUN, room(position))
+  local list = side == 'right' and call('LRANGE', entry.key, -most, -1) or call('LRANGE', entry.key, 0, most - 1)
+  local taken = 0
+  while taken < #list do
+    local payload = side == 'right' and list[#list - taken] or list[taken + 1]
+    local since = waiting_since(entry.key, payload)
+    if second and not goes_before(rank_of(entry, position, since), since, position, second) then break end
+    if limits and held_back(payload) then break end
+    take(position, payload)
+    taken = taken + 1
+  end
+  take_off(entry, side, taken)
+  if taken > 0 then entry.passed = math.max(entry.passed, 0) end
+  -- What was taken stood before the cursor: the rest has moved up.
+  entry.cursor = math.max(0, tonumber(entry.cursor) - taken)
+  return taken
+end
+
 local function claim_aged()
+  local heads = {}          -- what stands at the taking end of each level, until something is taken there
   while #claims < want do
-    local best, best_rank, best_since
+    local best, second
     for position = 1, levels do
       local entry = level[position]
       if entry.asked and entry.state == 'more' and room(position) > 0 then
-        local side = taking_end(entry.key, entry.take_from)
-        local payload = call('LINDEX', entry.key, side == 'right' and -1 or 0)
-        if payload then
-          local since = waiting_since(entry.key, payload)
-          local rank = position
-          if entry.promote > 0 then rank = rank - math.floor((now - since) / entry.promote) end
-          if not best or rank < best_rank or (rank == best_rank and since < best_since) then
-            best, best_rank, best_since = position, rank, since
+        if not heads[position] then
+          local side = taking_end(entry.key, entry.take_from)
+          local payload = call('LINDEX', entry.key, side == 'right' and -1 or 0)
+          if payload then
+            local since = waiting_since(entry.key, payload)
+            heads[position] = { rank = rank_of(entry, position, since), since = since, position = position }
+          else
+            entry.state = 'empty'
+            found_empty(entry.key)
           end
-        else
-          entry.state = 'empty'
-          found_empty(entry.key)
+        end
+        local head = heads[position]
+        if head then
+          if not best or goes_before(head.rank, head.since, position, best) then
+            best, second = head, best
+          elseif not second or goes_before(head.rank, head.since, position, second) then
+            second = head
+          end
         end
       end
     end
     if not best then return end
-    local entry = level[best]
-    if limits then
+    local entry = level[best.position]
+    heads[best.position] = nil
+    if claim_run(entry, best.position, second) == 0 then
       local before, full = #claims, want
       want = before + 1
-      claim_past_limits(entry, best)
+      claim_past_limits(entry, best.position)
       want = full
       if #claims == before and entry.state == 'more' then entry.state = 'passed' end
-    else
-      entry.passed = 0
-      local side = taking_end(entry.key, entry.take_from)
-      take(best, call(side == 'right' and 'RPOP' or 'LPOP', entry.key))
     end
   end
 end
