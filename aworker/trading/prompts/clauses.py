@@ -6,16 +6,14 @@ Invariant: what two cheapest readings would trade differently is refused, not ch
 from __future__ import annotations
 
 import re
-import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 from aworker.trading.prompts.chart import Chart, TooHard
 from aworker.trading.prompts.conditions import check_possible, opposite_rule, written
-from aworker.trading.prompts.lattice import MOST_TOKENS, Lattice, Number, tokens_of
+from aworker.trading.prompts.lattice import MOST_TOKENS, Lattice, Number, lexicon_table, tokens_of
 from aworker.trading.prompts.platforms import in_words
 from aworker.trading.prompts.series import NotRead, Scope, plain
 from aworker.trading.prompts.titles import named, without_title
@@ -59,7 +57,7 @@ class Template(NamedTuple):
 @cache
 def templates() -> dict[str, Template]:
     """Read the named strategies by their titles."""
-    table = tomllib.loads(files(__package__).joinpath("lexicon.toml").read_text(encoding="utf-8"))["template"]
+    table = lexicon_table()["template"]
     return {
         title: Template(each["entry"], each.get("exit"), each.get("rank"), each.get("window", 0))
         for title, each in table.items()

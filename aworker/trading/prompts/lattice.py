@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
-from itertools import chain, product
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -88,6 +88,7 @@ DENIED = frozenset(
 """What no strategy has anyway: a prompt that does without it says nothing new."""
 BINDING = frozenset(("ANY_OF", "NOT", "UNLESS", "DONT", "BY_NO_MORE", "NO_LIMIT", "IN_BOTH", "OTHERWISE"))
 _PARTS = re.compile(r"\{\w+\}|[^{}]+")
+_PLAIN = re.compile(r"[a-z]+(?: [a-z]+)*")
 SHORTEST_TYPO = 4
 """Letters from which on a word may be a slip of the keyboard."""
 
@@ -124,18 +125,33 @@ class Edge(NamedTuple):
 class Branch:
     """A place in the tree of phrases: the words that go on from here, and what ends here means."""
 
-    __slots__ = ("meanings", "words")
+    __slots__ = ("is_end", "meanings", "sets", "words")
 
     def __init__(self) -> None:
         self.words: dict[str, Branch] = {}
-        self.meanings: list[tuple[str, Any]] = []
+        self.sets: dict[str, Branch] = {}
+        """By the name of a set of words: where any of them leads to."""
+        self.meanings: list[tuple[int, str, Any]] = []
+        """Its place in the lexicon, class, meaning."""
+        self.is_end = False
+        """Whether a phrase of a set ends here."""
+
+
+class Place(NamedTuple):
+    """Where a phrase is being read: in the tree, or inside a set of words that leads to ``behind``."""
+
+    branch: Branch
+    behind: Branch | None
 
 
 class Lexicon(NamedTuple):
     """What phrases mean, and what is needed to look them up."""
 
-    phrases: dict[tuple[str, ...], list[tuple[str, Any]]]
     tree: Branch
+    sets: dict[str, Branch]
+    alone: dict[str, list[tuple[str, Any]]]
+    """What words mean that are a phrase of their own."""
+    kinds: frozenset[str]
     fillers: frozenset[str]
     """Words that change nothing inside a phrase: "crosses clearly back above"."""
     spelling: dict[str, str]
@@ -147,51 +163,115 @@ class Lexicon(NamedTuple):
     firm: frozenset[str]
     """Words that no typing error leads to or from: negations, tickers, numbers."""
 
+    def begin(self) -> list[Place]:
+        """Return the places before the first word of a phrase."""
+        return self._entered(self.tree)
+
+    def after(self, places: list[Place], word: str) -> list[Place]:
+        """Return the places that a word leads to."""
+        reached: list[Place] = []
+        for branch, behind in places:
+            further = branch.words.get(word)
+            if further is None:
+                continue
+            if behind is None:
+                reached += self._entered(further)
+                continue
+            if further.words:
+                reached.append(Place(further, behind))
+            if further.is_end:
+                reached += self._entered(behind)
+        return reached
+
+    def _entered(self, branch: Branch) -> list[Place]:
+        places = [Place(branch, None)]
+        for name, behind in branch.sets.items():
+            places.append(Place(self.sets[name], behind))
+            if self.sets[name].is_end:  # a set may hold the phrase without a word
+                places += self._entered(behind)
+        return places
+
+
+@cache
+def lexicon_table() -> dict[str, Any]:
+    """Read the lexicon that ships beside this module."""
+    return tomllib.loads(files(__package__).joinpath("lexicon.toml").read_text(encoding="utf-8"))
+
 
 @cache
 def lexicon() -> Lexicon:
-    """Read the lexicon that ships beside this module."""
-    table = tomllib.loads(files(__package__).joinpath("lexicon.toml").read_text(encoding="utf-8"))
-    sets = {name: [_words(text) for text in many] for name, many in table.pop("words").items()}
+    """Make the lexicon ready for reading: sets of words stay sets, since spelled out they are 69,000 phrases."""
+    table = dict(lexicon_table())
+    members = {name: [_words(text) for text in many] for name, many in table.pop("words").items()}
     spelling = {short: word for word, shorts in table.pop("spelling").items() for short in shorts}
-    phrases: dict[tuple[str, ...], list[tuple[str, Any]]] = {}
+    sets = {name: Branch() for name in members}
+    for name, many in members.items():
+        for words in many:
+            _grown(sets[name], words, sets).is_end = True
+    tree = Branch()
+    alone: dict[str, list[tuple[str, Any]]] = {}
+    known: set[str] = set()
+    meant: set[str] = set()
     firm: set[str] = set()
+    order = 0
     for kind, section in table.items():
         for key, content in section.items():
+            order += 1
             for text in content[""] if isinstance(content, dict) else content:
-                for words in _spelled_out(text, sets):
-                    meanings = phrases.setdefault(words, [])
+                parts = _parts(text)
+                branch = _grown(tree, parts, sets)
+                if (order, kind, key) not in branch.meanings:
+                    branch.meanings.append((order, kind, key))
+                spelled: list[list[tuple[str, ...]]] = [
+                    members[part[1:-1]] if part[0] == "{" else [(part,)] for part in parts
+                ]
+                held = {word for many in spelled for each in many for word in each}
+                known |= held
+                if kind != "chatter":
+                    meant |= held
+                if kind in ("not", "unless", "dont"):
+                    firm |= held & NEGATING
+                elif kind in ("ticker", "number"):
+                    firm |= held
+                for word in _single_words(spelled):
+                    if kind in ("unsupported", "language"):
+                        firm.add(word)
+                    meanings = alone.setdefault(word, [])
                     if (kind, key) not in meanings:
                         meanings.append((kind, key))
-                    if kind in ("not", "unless", "dont"):
-                        firm.update(set(words) & NEGATING)
-                    elif kind in ("ticker", "number") or (kind in ("unsupported", "language") and len(words) == 1):
-                        firm.update(words)
-    tree = Branch()
-    for words, meanings in phrases.items():
-        at = tree
-        for word in words:
-            at = at.words.setdefault(word, Branch())
-        at.meanings = meanings
-    known = frozenset(word for each in phrases for word in each)
-    meant = frozenset(
-        word for each, many in phrases.items() if any(kind != "chatter" for kind, _ in many) for word in each
-    )
     return Lexicon(
-        phrases,
         tree,
-        frozenset(word for (word,) in sets["filler"]),
+        sets,
+        alone,
+        frozenset(table),
+        frozenset(word for (word,) in members["filler"]),
         spelling,
-        known | spelling.keys(),
-        meant,
+        frozenset(known | spelling.keys()),
+        frozenset(meant),
         frozenset(firm),
     )
+
+
+def _single_words(spelled: list[list[tuple[str, ...]]]) -> Iterator[str]:
+    """Yield the words that a phrase may be made of alone, of what may stand in each of its places."""
+    for place, many in enumerate(spelled):
+        if all(() in others for at, others in enumerate(spelled) if at != place):
+            yield from (each[0] for each in many if len(each) == 1)
+
+
+def _grown(root: Branch, parts: tuple[str, ...], sets: Mapping[str, Branch]) -> Branch:
+    at = root
+    for part in parts:
+        if part[0] == "{":
+            at = at.sets.setdefault(part[1:-1], Branch())
+        else:
+            at = at.words.setdefault(part, Branch())
+    return at
 
 
 @cache
 def core_words() -> frozenset[str]:
     """Return the words that a slip most likely meant: of orders, prices, comparisons, crossings and averages."""
-    phrases = lexicon().phrases
     kinds = frozenset(
         (
             "buy",
@@ -210,20 +290,19 @@ def core_words() -> frozenset[str]:
             "closes",
         )
     )
-    return frozenset(
-        words[0] for words, meanings in phrases.items() if len(words) == 1 and {kind for kind, _ in meanings} & kinds
-    )
+    return frozenset(word for word, meanings in lexicon().alone.items() if {kind for kind, _ in meanings} & kinds)
 
 
-def _spelled_out(text: str, sets: dict[str, list[tuple[str, ...]]]) -> list[tuple[str, ...]]:
-    """Return the words of a phrase, with each word of a set where the set's name stands: ``{cross} {above}``."""
+def _parts(text: str) -> tuple[str, ...]:
+    """Return a phrase as its words and the names of sets of words in braces: ``{cross} {above}``."""
     if "{" not in text:
-        return [_words(text)]
-    parts = [sets[part[1:-1]] if part.startswith("{") else [_words(part)] for part in _PARTS.findall(text)]
-    return [tuple(chain.from_iterable(each)) for each in product(*parts)]
+        return _words(text)
+    return tuple(chain.from_iterable((part,) if part[0] == "{" else _words(part) for part in _PARTS.findall(text)))
 
 
 def _words(text: str) -> tuple[str, ...]:
+    if _PLAIN.fullmatch(text) and _NUMBERS.keys().isdisjoint(words := text.split()):
+        return tuple(words)  # as most phrases are: there is nothing to cut or to join
     return tuple(token.text for token in tokens_of(text))
 
 
@@ -372,24 +451,22 @@ class Lattice:
 
     def _phrases(self, start: int) -> list[tuple[int, str, Any, float]]:
         """Return what phrases from here mean: where each ends, its class and meaning, and what its fillers cost."""
-        fillers = lexicon().fillers
+        known = lexicon()
         found: dict[tuple[int, str, Any], float] = {}
-        paths = [(lexicon().tree, start, 0)]
-        while paths:
-            branch, at, passed = paths.pop()
-            if at == len(self.tokens):
-                continue
+        places, passed = known.begin(), 0
+        for at in range(start, len(self.tokens)):
             word = self.tokens[at].text
-            further = branch.words.get(word)
-            if further is not None:
-                paths.append((further, at + 1, passed))
-                for kind, value in further.meanings:
-                    if passed and kind in WHOLE:
-                        continue
-                    cost = passed * FILLER_COST
-                    found[at + 1, kind, value] = min(cost, found.get((at + 1, kind, value), cost))
-            elif at > start and passed < MOST_FILLERS and word in fillers:
-                paths.append((branch, at + 1, passed + 1))
+            further = known.after(places, word)
+            if further:
+                places = further
+                ended = sorted(meaning for branch, behind in places if behind is None for meaning in branch.meanings)
+                for _, kind, value in ended:
+                    if not (passed and kind in WHOLE):
+                        found.setdefault((at + 1, kind, value), passed * FILLER_COST)
+            elif at > start and passed < MOST_FILLERS and word in known.fillers:
+                passed += 1
+            else:
+                break
         return [(*meaning, cost) for meaning, cost in found.items()]
 
     def _is_soft(self, at: int) -> bool:
@@ -488,8 +565,9 @@ class Lattice:
             self._add(start, start + 1, "LETTER", token.written)
         written = token.written.lstrip("$")
         is_ticker = token.written.startswith("$") or bool(re.fullmatch(r"[A-Z]{1,5}(\.[A-Z]|-USD)?", written))
-        is_word = (token.text,) in lexicon().phrases
-        is_both = ("also_ticker", "") in lexicon().phrases.get((token.text,), ())
+        alone = lexicon().alone
+        is_word = token.text in alone
+        is_both = ("also_ticker", "") in alone.get(token.text, ())
         if is_ticker and (token.written.startswith("$") or (not self._shouts and (not is_word or is_both))):
             self._add(start, start + 1, "TICKER", written.upper())
             return True
@@ -497,9 +575,7 @@ class Lattice:
 
     def _counts(self, at: int) -> bool:
         """Say whether the word here is one that is counted: "one day", and not "one above it"."""
-        kinds = (
-            {kind for kind, _ in lexicon().phrases.get((self.tokens[at].text,), ())} if at < len(self.tokens) else set()
-        )
+        kinds = {kind for kind, _ in lexicon().alone.get(self.tokens[at].text, ())} if at < len(self.tokens) else set()
         return bool(
             kinds & {"unit", "deviation", "times", "timeframe", "streak", "candle", "way", "bar", "close_count"}
         )

@@ -5,14 +5,12 @@ Invariant: a default that nobody said is among the assumptions.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
-from aworker.trading.prompts.lattice import Number
+from aworker.trading.prompts.lattice import Number, lexicon_table
 from aworker.trading.prompts.phrases import Series, Span
 from aworker.trading.strategies.strategy import TIMEFRAMES
 
@@ -53,7 +51,7 @@ class Indicator(NamedTuple):
 @cache
 def indicators() -> dict[str, Indicator]:
     """Read what the lexicon says of each indicator."""
-    table = tomllib.loads(files(__package__).joinpath("lexicon.toml").read_text(encoding="utf-8"))
+    table = lexicon_table()
     return {
         name: Indicator(
             each["text"], each.get("window", 0), each.get("family", name), each.get("low"), each.get("high")
