@@ -85,7 +85,7 @@ def says_info() -> bool:
 
 
 def say(text: str, fields: dict[str, Any]) -> None:
-    """Log a line of level INFO with fields: of those there are two a task. Where other sinks than ours are, they get it."""
+    """Log a line of level INFO with fields: two of them a task. Sinks of other programs get it too."""
     text = one_line(text)
     if logger._core.handlers.keys() == set(_sink_ids):  # type: ignore[attr-defined]
         _writer.say(text, fields)

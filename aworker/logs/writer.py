@@ -186,15 +186,19 @@ class Writer:
                 time.sleep(GATHER_S)
             self._wake.clear()
             is_end = self._ends_floods
-            self._tell_floods(is_end)
-            while self._lines or self._own or self._dropped > self._told:
-                if self._lines and isinstance(change := self._lines[0], _Change):
-                    self._lines.popleft()
-                    self._apply(change)
-                else:
-                    self._write_some()
+            self._write_all()
+            self._tell_floods(is_end)  # behind the lines that it counts
+            self._write_all()
             if is_end:
                 self._ends_floods = False
+
+    def _write_all(self) -> None:
+        while self._lines or self._own or self._dropped > self._told:
+            if self._lines and isinstance(change := self._lines[0], _Change):
+                self._lines.popleft()
+                self._apply(change)
+            else:
+                self._write_some()
 
     def _tell_floods(self, is_end: bool) -> None:
         if self._floods.is_flooding:

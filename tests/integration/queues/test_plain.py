@@ -100,3 +100,45 @@ async def test_a_worker_outlives_a_level_that_is_no_list(queue: QueueScripts, re
         record = await ended(queue, "a")
 
     assert record["data"]["delivery"] == 1
+
+
+async def test_of_a_task_that_ends_at_once_only_the_end_is_stored(queue: QueueScripts, redis_url: str) -> None:
+    with queue.client.pubsub() as heard:
+        heard.subscribe("worker_task_updates")
+        queue.client.config_resetstat()
+        queue.client.rpush(NORMAL, *(task(f"t{number}", task_type="t") for number in range(50)))
+        async with running_worker(config_for(redis_url, "at-most-once"), {"t": echo}):
+            for number in range(50):
+                await ended(queue, f"t{number}")
+        stored = queue.client.info("commandstats")["cmdstat_set"]["calls"]
+        said = [
+            json.loads(one["data"])
+            for one in iter(lambda: heard.get_message(timeout=0.2), None)
+            if one["type"] == "message"
+        ]
+
+    assert queue.client.keys("task_assignment:*") == []
+    by_task = {each["task_id"]: [one["status"] for one in said if one["task_id"] == each["task_id"]] for each in said}
+    assert len(by_task) == 50
+    assert set(map(tuple, by_task.values())) == {("running", "completed")}
+    assert stored < 2 * 50  # of some the start had gone out before they ended, and was taken back
+
+
+async def test_a_task_that_runs_for_a_while_is_seen_running(queue: QueueScripts, redis_url: str) -> None:
+    may_end = anyio.Event()
+
+    async def waits(args: dict[str, Any], context: Context) -> None:
+        await may_end.wait()
+
+    async def is_running() -> bool:
+        return b'"running"' in (queue.client.get("task_result:a") or b"") and bool(
+            queue.client.exists("task_assignment:a")
+        )
+
+    queue.client.rpush(NORMAL, task("a", task_type="t"))
+    async with running_worker(config_for(redis_url, "at-most-once"), {"t": waits}):
+        await eventually(is_running)
+        may_end.set()
+        await ended(queue, "a")
+
+    assert not queue.client.exists("task_assignment:a")
