@@ -6,6 +6,7 @@ The map, from the top (imports point down only):
     app        composition root: config + handlers -> supervisor
     web        metrics and health over HTTP
     worker     supervisor, slots and the side loops        trading    rules, strategies, backtests, screening, alerts
+    declaring  a function becomes a handler that is called, run and enqueued
     client     what a producer imports
     queues     what speaks Redis for a worker              execution  handlers, executor, process pool
     logs, outcome, lease
@@ -20,21 +21,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aworker.client.admin import clear_queue, get_queue_stats, peek_queue
-    from aworker.client.client import Client, NewTask
-    from aworker.errors import AworkerError, PermanentFailure, RequestDeclined
+    from aworker.client.client import Client
+    from aworker.client.enqueued import EnqueuedTask, NewTask, SyncEnqueuedTask
+    from aworker.client.synchronous import SyncClient
+    from aworker.declaring import TypedHandler, handler
+    from aworker.errors import AworkerError, PermanentFailure, RequestDeclined, TaskFailed, TaskUnfinished
     from aworker.execution.context import Context
-    from aworker.execution.registry import handler
     from aworker.execution.retry import Retry
     from aworker.execution.schedules import schedule
+    from aworker.execution.signature import INJECTED
 
 __all__ = [
+    "INJECTED",
     "AworkerError",
     "Client",
     "Context",
+    "EnqueuedTask",
     "NewTask",
     "PermanentFailure",
     "RequestDeclined",
     "Retry",
+    "SyncClient",
+    "SyncEnqueuedTask",
+    "TaskFailed",
+    "TaskUnfinished",
+    "TypedHandler",
     "clear_queue",
     "get_queue_stats",
     "handler",
@@ -46,13 +57,20 @@ _HOMES = {
     "AworkerError": "aworker.errors",
     "Client": "aworker.client.client",
     "Context": "aworker.execution.context",
-    "NewTask": "aworker.client.client",
+    "EnqueuedTask": "aworker.client.enqueued",
+    "INJECTED": "aworker.execution.signature",
+    "NewTask": "aworker.client.enqueued",
     "PermanentFailure": "aworker.errors",
     "RequestDeclined": "aworker.errors",
     "Retry": "aworker.execution.retry",
+    "SyncClient": "aworker.client.synchronous",
+    "SyncEnqueuedTask": "aworker.client.enqueued",
+    "TaskFailed": "aworker.errors",
+    "TaskUnfinished": "aworker.errors",
+    "TypedHandler": "aworker.declaring",
     "clear_queue": "aworker.client.admin",
     "get_queue_stats": "aworker.client.admin",
-    "handler": "aworker.execution.registry",
+    "handler": "aworker.declaring",
     "peek_queue": "aworker.client.admin",
     "schedule": "aworker.execution.schedules",
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from aworker.errors import ResultInvalid
+from aworker.errors import PayloadInvalid, ResultInvalid
 
 _KNOWN = frozenset({type(None), bool, list, tuple, dict, set, frozenset})
 
@@ -44,6 +44,28 @@ def plain(value: Any) -> Any:
     if issubclass(kind, (Sequence, Set)):
         return list(value)
     raise TypeError(f"held a {kind.__module__}.{kind.__qualname__}")
+
+
+def as_builtins(args: Any) -> Any:
+    """Return a producer's arguments as mappings, lists, texts and numbers. Raises PayloadInvalid."""
+    try:
+        return msgspec.to_builtins(args, enc_hook=plain, str_keys=True)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise PayloadInvalid(f"args must be encodable as JSON, were not: {error}; pass JSON values") from None
+
+
+def made(kind: Any, value: Any) -> Any:
+    """Make of decoded JSON what msgspec does not know: a model as pydantic has them, a path."""
+    if hasattr(kind, "model_validate"):
+        try:
+            return kind.model_validate(value)
+        except Exception as error:  # noqa: BLE001 - the model's own code
+            raise ValueError(str(error)) from None
+    if isinstance(kind, type) and issubclass(kind, os.PathLike) and isinstance(value, str):
+        return kind(value)  # type: ignore[call-arg]
+    if isinstance(kind, type) and isinstance(value, kind):
+        return value
+    raise TypeError(f"Expected `{getattr(kind, '__name__', kind)}`, got `{type(value).__name__}`")
 
 
 _encoder = msgspec.json.Encoder(enc_hook=plain)

@@ -3,6 +3,8 @@
     AworkerError
       ConfigError          fix the file (exit code 2)
       QueueUnavailable     wait and try again
+      TaskFailed           a result that was waited for: the task ended as an error
+      TaskUnfinished       a result that was waited for: the task has not ended in time
       LeaseLost            drop the outcome: another worker owns the task
       TaskInvalid          dead letter
         PayloadInvalid       bytes, JSON, task_id, size
@@ -33,6 +35,20 @@ class ConfigError(AworkerError):
 
 class QueueUnavailable(AworkerError):
     """Redis cannot be reached or cannot serve now."""
+
+
+class TaskFailed(AworkerError):
+    """The task whose result was asked for ended as an error; the message is its text."""
+
+    def __init__(self, message: str, *, task_id: str = "", error_type: str = "") -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.error_type = error_type
+        """The class of what the handler raised, or one of aworker's own: ``HandlerTimedOut``, ``TaskCancelled``, .."""
+
+
+class TaskUnfinished(AworkerError, TimeoutError):
+    """The task whose result was asked for has not ended in the time that was given."""
 
 
 class LeaseLost(AworkerError):

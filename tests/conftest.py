@@ -14,6 +14,7 @@ from tests.kit.servers import Server
 
 LEFT_OUT = {
     "/browser/": "tests of the page in a browser: there is no chromium (apt-get install chromium)",
+    "/typing/": "test of typed calls with pyright: there is no node (apt-get install nodejs)",
     "/promtool/": "tests of metrics, alert rules and dashboard: there is no promtool (apt-get install prometheus)",
 }
 

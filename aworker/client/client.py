@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
-from aworker.client.composing import compose
+from aworker.client.composing import args_of, compose
+from aworker.client.enqueued import Call, EnqueuedTask, NewTask, Result
 from aworker.client.later import Due, Instant, due_of
 from aworker.client.pushing import UNTIL_S, Conflict, Push, Unique, Until, checked_unique, push
 from aworker.client.routing import Router, level_named
@@ -23,30 +24,12 @@ from aworker.clock import now_s
 from aworker.config import Config, QueueConfig, RedisConfig
 from aworker.errors import ConfigError, PayloadInvalid, QueueUnavailable
 from aworker.keys import CHANNEL, RESULT_PREFIX, Keys
-from aworker.queues.connection import connect
+from aworker.queues.connection import adopt, connect
 from aworker.queues.hand.cancel import Found, cancel_task
 from aworker.queues.hand.move import Moved, move_task
 
 FINAL = frozenset({"completed", "error", "failed"})
 RECORD_INTERVAL_S = 1.0
-
-
-class NewTask(msgspec.Struct, frozen=True, kw_only=True):
-    """One task for `Client.enqueue_many`, with what `Client.enqueue` takes."""
-
-    task_type: str
-    args: Mapping[str, Any] | None = None
-    task_id: str | None = None
-    priority: str | None = None
-    queue: str | None = None
-    """A level's label or its list."""
-    delay_s: float | None = None
-    at: Instant | None = None
-    unique_key: str | None = None
-    unique_for_s: float | None = None
-    unique_until: Until | None = None
-    on_conflict: Conflict = "keep"
-    debounce_s: float | None = None
 
 
 class Client:
@@ -56,13 +39,19 @@ class Client:
     push again with the same ``task_id``, which a worker runs once.
     """
 
-    def __init__(self, url: str | None = None, *, config: Config | None = None) -> None:
-        config = config or Config()
-        if url is not None:
-            config = msgspec.structs.replace(config, redis=RedisConfig(url=url, key_prefix=config.redis.key_prefix))
-        self.config = config
-        self._redis = connect(config.redis.url)
+    def __init__(self, url: str | None = None, *, config: Config | None = None, redis: Any = None) -> None:
+        """Connect with the first call, to ``url`` or where the configuration says.
+
+        With ``redis``, a ``redis.asyncio.Redis`` of the host program, its connections are used and left open; with one
+        that decodes its replies a pool of its own is made after it.
+        """
+        self.config = config = _config_of(url, config)
+        self._redis: Any
+        self._redis, self._is_own = self._connected(config.redis.url, redis)
         self._router = Router(config, self._redis)
+
+    def _connected(self, url: str, given: Any) -> tuple[Any, bool]:
+        return (connect(url), True) if given is None else adopt(given)
 
     async def __aenter__(self) -> Client:
         return self
@@ -73,13 +62,14 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._redis.aclose()
+        """Close the connections, unless they were given."""
+        if self._is_own:
+            await self._redis.aclose()
 
     async def enqueue(
         self,
         task_type: str,
-        args: Mapping[str, Any] | None = None,
+        args: Any = None,
         *,
         task_id: str | None = None,
         priority: str | None = None,
@@ -142,12 +132,13 @@ class Client:
         task_ids: list[str] = []
         for one in tasks:
             new = one if isinstance(one, NewTask) else _new_task(one)
+            args = args_of(new)
             due = _due(new)
             unique = _unique(new, due)
             task_id, marked, payload = compose(
                 self.config,
                 new.task_type,
-                new.args,
+                args,
                 task_id=new.task_id,
                 priority=priority if new.priority is None else new.priority,
                 created_at_s=None if due is None else due.at_s,
@@ -156,7 +147,7 @@ class Client:
             if wanted is not None:
                 name = level_named(self.config, wanted).name
             else:
-                name = await self._routed(new.task_type, new.args, marked)
+                name = await self._routed(new.task_type, args, marked)
             if due is None and unique is None:
                 lists.setdefault(name, []).append(payload)
             else:
@@ -173,6 +164,10 @@ class Client:
             for place, one_pushed in zip(places, pushed, strict=True):
                 task_ids[place] = one_pushed.task_id
         return task_ids
+
+    async def enqueue_call(self, call: Call[Result]) -> EnqueuedTask[Result]:
+        """Push what ``task()`` of a typed handler returned; raises what `enqueue` does."""
+        return EnqueuedTask(self, (await self.enqueue_many([call]))[0], call.returns)
 
     async def workers_listening(self) -> int:
         """Return how many workers listen for what they are told: those that serve now."""
@@ -226,7 +221,7 @@ class Client:
             await _answered(pubsub.subscribe(CHANNEL))
             yield Updates(pubsub, task_id)
         finally:
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await pubsub.aclose()
 
     async def _routed(self, task_type: str, args: Mapping[str, Any] | None, priority: str) -> str:
         level: QueueConfig = await _answered(self._router.route(task_type, args or {}, priority))
@@ -244,6 +239,13 @@ class Client:
             return None
         record: dict[str, Any] = msgspec.json.decode(text)
         return record
+
+
+def _config_of(url: str | None, config: Config | None) -> Config:
+    config = config or Config()
+    if url is None:
+        return config
+    return msgspec.structs.replace(config, redis=RedisConfig(url=url, key_prefix=config.redis.key_prefix))
 
 
 def _due(new: NewTask) -> Due | None:

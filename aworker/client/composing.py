@@ -8,16 +8,33 @@ from typing import Any
 
 import msgspec
 
+from aworker.client.enqueued import NewTask
 from aworker.client.routing import check_priority
 from aworker.clock import rfc3339
 from aworker.config import Config
+from aworker.encoding import as_builtins, plain
 from aworker.errors import PayloadInvalid
+
+_encoder = msgspec.json.Encoder(enc_hook=plain)
+
+
+def args_of(new: NewTask) -> Mapping[str, Any]:
+    """Return a task's args as a mapping. Raises PayloadInvalid for what is no object."""
+    args = new.args
+    if args is None:
+        return {}
+    if isinstance(args, dict):
+        return args
+    args = as_builtins(args)
+    if not isinstance(args, dict):
+        raise PayloadInvalid(f"args must be an object, were {new.args!r}; pass a mapping, a Struct, a dataclass")
+    return args
 
 
 def compose(
     config: Config,
     task_type: str,
-    args: Mapping[str, Any] | None,
+    args: Mapping[str, Any],
     *,
     task_id: str | None = None,
     priority: str | None = None,
@@ -38,13 +55,13 @@ def compose(
     task = {
         "task_id": task_id,
         "task_type": task_type,
-        "args": dict(args or {}),
+        "args": args,
         "created_at": rfc3339(created_at_s),
         "priority": priority,
         **(more or {}),
     }
     try:
-        payload = msgspec.json.encode(task)
+        payload = _encoder.encode(task)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise PayloadInvalid(f"args must be encodable as JSON, were not: {error}; pass JSON values") from None
     most = config.worker.max_payload_bytes

@@ -15,8 +15,9 @@ import anyio
 import msgspec
 from redis.exceptions import RedisError
 
-from aworker.client.client import NewTask, _due, _unique
-from aworker.client.composing import compose
+from aworker.client.client import _due, _unique
+from aworker.client.composing import args_of, compose
+from aworker.client.enqueued import NewTask
 from aworker.client.later import Due
 from aworker.client.pushing import Unique, checked_unique, enqueued
 from aworker.client.routing import Router, level_named
@@ -81,7 +82,7 @@ class Outbox:
             self._client = self._client or connect(config.redis.url)
             self._router, self._routed_by = Router(config, self._client), config
         assert self._router is not None
-        args = one.new.args or {}
+        args = args_of(one.new)
         with anyio.move_on_after(LOOK_S), suppress(RedisError, OSError):
             return await self._router.route(one.new.task_type, args, one.priority)
         # How long a list is cannot be had: the rules that do not ask for it decide.
@@ -101,7 +102,7 @@ def _composed(config: Config, parent: Task, new: NewTask) -> Composed:
     task_id, priority, payload = compose(
         config,
         new.task_type,
-        new.args,
+        args_of(new),
         task_id=new.task_id,
         priority=new.priority,
         created_at_s=None if due is None else due.at_s,

@@ -29,7 +29,6 @@ from aworker.errors import (
 from aworker.execution.context import Context, ProgressSink
 from aworker.execution.failure import leaf, told
 from aworker.execution.policy import RetryPolicy, kinds_of
-from aworker.execution.pool.arguments import convert_arguments
 from aworker.execution.pool.frames import TaskInfo
 from aworker.execution.pool.parent import Pool, RaisedInChild
 from aworker.execution.registry import Handler
@@ -209,12 +208,9 @@ class Executor:
         task, handler = run.task, run.handler
         try:
             if handler.runs_in == "process":
-                result = await self._in_child(
-                    run, handler.reference, (task.args,), progress, args_type=handler.args_type
-                )
+                result = await self._in_child(run, handler.reference, (task.args,), progress, is_handler=True)
             else:
-                args = task.args if handler.takes_dict else convert_arguments(task.args, handler.args_type)
-                result = await stepped(handler.function(args, self._context(run, progress)), run.holds_loop)
+                result = await stepped(handler.invoke(task.args, self._context(run, progress)), run.holds_loop)
             if isinstance(result, Retry):
                 return self._asked_again(run, result)
             return Completed(as_object(result))
@@ -282,7 +278,7 @@ class Executor:
         progress: ProgressSink,
         *,
         chunk: bool = False,
-        args_type: Any = None,
+        is_handler: bool = False,
     ) -> Any:
         if self._pool is None:
             raise ChildDied("there is no process pool: no handler was declared to use it")
@@ -301,7 +297,7 @@ class Executor:
             task=info,
             level=run.lease.level,
             chunk=chunk,
-            args_type=args_type,
+            is_handler=is_handler,
             on_progress=progress,
             on_ask=answer,
             stopped_by=run.stopped_by,

@@ -80,6 +80,24 @@ def connect(url: str, field: str = "redis.url") -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_pool(pool_class(max_connections=32, timeout=5, **arguments))
 
 
+def adopt(client: Any) -> tuple[Any, bool]:
+    """Return a client that gives bytes over a host program's own, and whether it has to be closed."""
+    pool = client.connection_pool
+    if not pool.connection_kwargs.get("decode_responses"):
+        return client, False
+    arguments = {**pool.connection_kwargs, "decode_responses": False}
+    return type(client).from_pool(type(pool)(connection_class=pool.connection_class, **arguments)), True
+
+
+def connect_blocking(url: str) -> redis.Redis:
+    """Return a synchronous client for a program's threads, without retries. Raises ConfigError."""
+    arguments = connection_arguments(url)
+    kind = SYNCHRONOUS[arguments.pop("connection_class")]
+    arguments.update(retry=redis.retry.Retry(NoBackoff(), 0), socket_timeout=ANSWER_TIMEOUT_S)
+    pool_class: Any = redis.BlockingConnectionPool
+    return redis.Redis.from_pool(pool_class(connection_class=kind, max_connections=32, timeout=5, **arguments))
+
+
 def connect_synchronously(url: str, *, name: str, timeout_s: float) -> redis.Redis:
     """Return a client of one connection for a thread of its own, without retries. Raises ConfigError."""
     arguments = connection_arguments(url)

@@ -36,7 +36,6 @@ from aworker.errors import EnqueueInvalid, ExecutionFailed, RequestDeclined, Res
 from aworker.execution.context import Context
 from aworker.execution.failure import TEXT_CHARACTERS, leaf, told
 from aworker.execution.policy import kinds_of
-from aworker.execution.pool.arguments import convert_arguments
 from aworker.execution.pool.frames import (
     MAX_BODY_BYTES,
     Answer,
@@ -193,11 +192,10 @@ def _context(
 
 
 def _answer(call: Call, context: Context) -> tuple[Kind, bytes]:
-    function = _resolve(call.function)
-    arguments = call.arguments
     if call.convert:
-        arguments = [convert_arguments(arguments[0], _args_type(call.function)), *arguments[1:]]
-    result = function(*arguments, context)
+        result = _handler(call.function).invoke(call.arguments[0], context)
+    else:
+        result = _resolve(call.function)(*call.arguments, context)
     if isinstance(result, Retry):
         raise result
     # A handler's own result goes on as the JSON that it will be; a part of one is a value to go on with.
@@ -219,8 +217,9 @@ def _resolve(name: str) -> Callable[..., Any]:
 
 
 @functools.cache
-def _args_type(name: str) -> Any:
-    return Handler(name, _resolve(name), runs_in="process").args_type
+def _handler(name: str) -> Handler:
+    found: Any = _resolve(name)
+    return found if isinstance(found, Handler) else Handler(name, found, runs_in="process")
 
 
 def _encode(value: Any) -> bytes:

@@ -280,7 +280,7 @@ class Pool:
         task: TaskInfo,
         level: int = 0,
         chunk: bool = False,
-        args_type: Any = None,
+        is_handler: bool = False,
         on_progress: ProgressSink,
         on_ask: AskSink = _answer_nothing,
         timeout_s: float | None = None,
@@ -289,8 +289,8 @@ class Pool:
         """Run ``function(*args, context)`` in a child and return its result, decoded.
 
         ``function`` is a module-level function or ``"package.module:qualname"``, never taken from a task. Level 0 goes
-        first. With an ``args_type`` the function is a handler: the child converts the first argument to what its first
-        parameter is annotated with, and the result is the JSON of what it returned. ``timeout_s`` counts from when a
+        first. A function that ``is_handler`` takes a task's args as its signature wants them, and the result is
+        the JSON of what it returned. ``timeout_s`` counts from when a
         child has the call. Progress beyond 100 at once and 50 a second is dropped, log records and lines beyond 1,000
         and 100 a second too.
 
@@ -310,7 +310,7 @@ class Pool:
         self._numbers += 1
         call = _PendingCall(
             self._numbers,
-            _encode_call(self._numbers, Call(_reference(function), list(args), args_type is not None, task)),
+            _encode_call(self._numbers, Call(_reference(function), list(args), is_handler, task)),
             task,
             level=level,
             chunk=chunk,
@@ -331,7 +331,7 @@ class Pool:
             raise
         if call.error is not None:
             raise call.error
-        if args_type is not None:
+        if is_handler:
             return msgspec.Raw(call.result)
         try:
             return msgspec.msgpack.decode(call.result)

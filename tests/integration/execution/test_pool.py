@@ -82,11 +82,11 @@ async def test_arguments_that_no_frame_can_hold_are_refused() -> None:
 
 async def test_arguments_are_converted_to_the_annotation() -> None:
     async with pool_of() as opened:
-        result = await opened.run(functions.buy, {"symbol": "AAPL", "quantity": 4}, args_type=functions.Order)
+        result = await opened.run(functions.buy, {"symbol": "AAPL", "quantity": 4}, is_handler=True)
 
         assert msgspec.json.decode(result) == {"symbol": "AAPL", "cost": 8}
         with pytest.raises(ArgumentsInvalid, match=r"args\.quantity must .*was 'four'"):
-            await opened.run(functions.buy, {"symbol": "AAPL", "quantity": "four"}, args_type=functions.Order)
+            await opened.run(functions.buy, {"symbol": "AAPL", "quantity": "four"}, is_handler=True)
 
 
 async def test_an_exception_comes_back_with_type_text_and_traceback() -> None:

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from aworker.errors import ArgumentsInvalid
+from aworker.execution.arguments import convert_arguments
 from aworker.execution.pool import frames
-from aworker.execution.pool.arguments import convert_arguments
 from aworker.execution.pool.frames import FrameError, FrameReader, Kind, encode_frame
 from aworker.execution.pool.output import Allowance, Output
 from aworker.execution.pool.waiting import Waiting
