@@ -9,9 +9,10 @@ The map, from the top (imports point down only):
     declaring  a function becomes a handler that is called, run and enqueued
     client     what a producer imports
     queues     what speaks Redis for a worker              execution  handlers, executor, process pool
+    tracing    spans by OpenTelemetry, where they are on
     logs, outcome, lease
     config, task, keys, encoding
-    metrics, errors, clock, ticks
+    metrics, errors, clock, ticks, traceparent
 
 The names below are the public ones; they are loaded when first used, so that ``import aworker`` stays cheap.
 """

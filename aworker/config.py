@@ -128,6 +128,11 @@ class LoggingConfig(Section, frozen=True):
     """Renamed files that are kept: a number, or an age such as "14 days"; empty = all."""
 
 
+class OtelConfig(Section, frozen=True):
+    enabled: bool = False
+    """Spans by OpenTelemetry (needs the extra ``otel``); where they go the variables OTEL_* say."""
+
+
 class HttpConfig(Section, frozen=True):
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
@@ -247,6 +252,7 @@ class Config(Section, frozen=True):
     dead_letters: DeadLettersConfig = DeadLettersConfig()
     monitor: MonitorConfig = MonitorConfig()
     logging: LoggingConfig = LoggingConfig()
+    otel: OtelConfig = OtelConfig()
     http: HttpConfig = HttpConfig()
     market_data: MarketDataConfig = MarketDataConfig()
     backtest: BacktestConfig = BacktestConfig()
@@ -291,11 +297,11 @@ class LiveConfig:
 def configuration_hash(config: Config) -> str:
     """Return 12 hexadecimal digits that workers share which are configured alike.
 
-    What belongs to one process or host is left out (slots and child processes, [redis] url, [http], [logging]), and so
-    is every secret.
+    What belongs to one process or host is left out (slots and child processes, [redis] url, [http], [logging], [otel]),
+    and so is every secret.
     """
     fields = msgspec.to_builtins(config)
-    del fields["redis"]["url"], fields["http"], fields["logging"]
+    del fields["redis"]["url"], fields["http"], fields["logging"], fields["otel"]
     del fields["worker"]["slots"], fields["pool"]["processes"]
     for section, field in (("strategies", "url"), ("llm", "base_url")):
         fields[section][field] = _without_secrets(fields[section][field])

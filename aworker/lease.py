@@ -32,6 +32,7 @@ class Lease:
         "queue",
         "registered",
         "running_write",
+        "span",
         "task",
         "user",
     )
@@ -76,6 +77,8 @@ class Lease:
         """Called once when the lease is found lost: stops the handler."""
         self.running_write: Any = None
         """The ``running`` write while it is not sent, so that a fast task's end can take its place."""
+        self.span: Any = None
+        """Its span (aworker.tracing), where there are any."""
 
     @property
     def age_s(self) -> float:

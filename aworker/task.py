@@ -74,6 +74,7 @@ class _Identity(msgspec.Struct):
 
 
 TOKENS_READ = 100_000
+TRACESTATE_MOST = 4_096
 
 _wire = msgspec.json.Decoder(_Wire)
 _identity = msgspec.json.Decoder(_Identity)
@@ -121,7 +122,7 @@ def decode_task(payload: bytes, max_bytes: int) -> Task:
         wire.created_at,
         wire.priority or "normal",
         traceparent,
-        _text_of(wire.tracestate) if traceparent is not None else None,
+        _tracestate(_text_of(wire.tracestate)) if traceparent is not None and wire.tracestate else None,
         _text_of(wire.parent_id) if wire.parent_id else None,
     )
 
@@ -139,6 +140,12 @@ def _traceparent(value: str | None) -> str | None:
     version, trace_id, span_id, rest = match.groups()
     is_wrong = version == "ff" or not trace_id.strip("0") or not span_id.strip("0") or (version == "00" and rest)
     return None if is_wrong else value[:55]
+
+
+def _tracestate(value: str | None) -> str | None:
+    # It goes on into other payloads: nothing that could not be one, nothing that is too long for one.
+    fits = value and len(value) <= TRACESTATE_MOST and value.isascii() and value.isprintable()
+    return value if fits else None
 
 
 def salvage_identity(payload: bytes) -> tuple[str | None, str, str]:

@@ -1,4 +1,4 @@
-"""A task's bytes, as a producer of aworker's own writes them: always all five fields."""
+"""A task's bytes, as a producer of aworker's own writes them: always all five fields, and the trace it is made in."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from aworker.clock import rfc3339
 from aworker.config import Config
 from aworker.encoding import as_builtins, plain
 from aworker.errors import PayloadInvalid
+from aworker.traceparent import current_trace
 
 _encoder = msgspec.json.Encoder(enc_hook=plain)
 
@@ -60,6 +61,9 @@ def compose(
         "priority": priority,
         **(more or {}),
     }
+    trace = current_trace()
+    if trace is not None:
+        task.update({name: value for name, value in trace._asdict().items() if value is not None})
     try:
         payload = _encoder.encode(task)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:

@@ -39,6 +39,7 @@ from aworker.logs import running_task
 from aworker.metrics import tally
 from aworker.outcome import Completed, Enqueued, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.task import Task
+from aworker.traceparent import Trace, carried, current_trace
 
 ENQUEUED_MOST = 10_000
 _TIMED_OUT = (*kinds_of(HandlerTimedOut), *kinds_of(TimeoutError))
@@ -121,7 +122,8 @@ def log_fields(task: Task, lease: Lease, slot: int) -> dict[str, Any]:
         "queue": lease.label,
         "delivery": lease.delivery,
         "slot": slot,
-        "trace_id": task.trace_id,
+        "trace_id": task.trace_id if lease.span is None else lease.span.trace_id,
+        "span_id": None if lease.span is None else lease.span.span_id,
     }
 
 
@@ -139,6 +141,10 @@ class Executor:
         Whatever a handler raises or returns is an outcome; so is a fault of this code itself, which is logged.
         """
         named = running_task.set(run.fields)
+        task, span = run.task, run.lease.span
+        came_with = None if task.traceparent is None else Trace(task.traceparent, task.tracestate)
+        passed_on = carried.set(came_with)
+        entered = None if span is None else span.enter()
         try:
             outcome = await self._ended(run, progress)
             return await self._with_enqueued(run, outcome) if run.composed else outcome
@@ -149,6 +155,9 @@ class Executor:
             return Failed(text, "InternalError", dead_letter="internal_error", cause=trace)
         finally:
             run.is_over = True
+            if span is not None:
+                span.leave(entered)
+            carried.reset(passed_on)
             running_task.reset(named)
 
     async def _ended(self, run: Run, progress: ProgressSink) -> Outcome:
@@ -283,7 +292,15 @@ class Executor:
         if self._pool is None:
             raise ChildDied("there is no process pool: no handler was declared to use it")
         lease, task = run.lease, run.task
-        info = TaskInfo(task.task_id, task.task_type, lease.delivery, lease.lease_id, lease.last_error, task.parent_id)
+        info = TaskInfo(
+            task.task_id,
+            task.task_type,
+            lease.delivery,
+            lease.lease_id,
+            lease.last_error,
+            task.parent_id,
+            current_trace(),
+        )
         composed: list[Any] = []
 
         def answer(word: str, fields: dict[str, Any]) -> Any:
@@ -306,6 +323,8 @@ class Executor:
         return result
 
     def _retried(self, run: Run, outcome: Outcome) -> Outcome:
+        if run.lease.span is not None:
+            run.lease.span.note(outcome)
         if not isinstance(outcome, Failed) or not outcome.dead_letter:
             return outcome
         policy = run.handler.policy

@@ -21,6 +21,7 @@ from aworker.logs.files import keep_a_logger, open_target
 from aworker.logs.lines import FORMATS, one_line, process
 from aworker.logs.secrets import Secrets, known_secrets
 from aworker.logs.writer import Writer
+from aworker.traceparent import open_span
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -143,5 +144,7 @@ def _name_task(record: Record) -> None:
     if fields is None or "pid" in extra or ("task_id" in extra and extra["task_id"] is None):
         return
     extra.update(fields)
+    if (span := open_span()) is not None:
+        extra["trace_id"], extra["span_id"] = span
     task = one_line(f"{fields['task_type']} task {fields['task_id']}")
     record["message"] = f"[{task}] {record['message']}"

@@ -21,6 +21,7 @@ _FIXED: tuple[tuple[str, Callable[[Config], object]], ...] = (
     ("backtest", lambda config: config.backtest),
     ("strategies", lambda config: config.strategies),
     ("llm", lambda config: config.llm),
+    ("otel", lambda config: config.otel),
     ("http", lambda config: (config.http.host, config.http.port, config.http.token_env)),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
@@ -21,9 +21,12 @@ from aworker.logs import one_line, say, says_info
 from aworker.metrics import RETRIES, tally
 from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.queues.hand.cancel import CANCELLED_TEXT, CANCELLED_TYPE
-from aworker.queues.queue import Queue
+from aworker.queues.queue import Queue, Settled
 from aworker.queues.upkeep.control import Control
 from aworker.task import Task
+
+if TYPE_CHECKING:
+    from aworker.tracing.spans import Spans
 
 CANCELLED = Failed(CANCELLED_TEXT, CANCELLED_TYPE)
 LOST = Returned("its lease was lost", counted=False)
@@ -48,6 +51,7 @@ class Slot:
         runs: dict[int, Run],
         is_surplus: Callable[[], bool],
         control: Control,
+        spans: Spans | None = None,
     ) -> None:
         self._live = live
         self._queue = queue
@@ -56,6 +60,7 @@ class Slot:
         self._runs = runs
         self._is_surplus = is_surplus
         self._control = control
+        self._spans = spans
 
     async def run(self, number: int = 0) -> None:
         """Work until there is nothing more to claim, or there are more slots than configured.
@@ -81,6 +86,8 @@ class Slot:
     async def work(self, lease: Lease, scope: anyio.CancelScope, number: int = 0) -> None:
         """Bring one leased task to its end inside ``scope``, which the caller leaves when it is cancelled."""
         tally.taken[lease.label] += 1
+        if self._spans is not None:
+            lease.span = self._spans.begin(lease, number)
         task = lease.task
         if not isinstance(task, Task):
             self._reject(lease, task)
@@ -142,7 +149,20 @@ class Slot:
                 self._control.carried_out(task.task_id)
             _log_end(lease, task, final, elapsed_s, done, fields)
 
-        self._queue.settle(lease, outcome, elapsed_s, written)
+        self._write_down(lease, outcome, elapsed_s, written)
+
+    def _write_down(self, lease: Lease, outcome: Outcome, elapsed_s: float, written: Settled) -> None:
+        span = lease.span
+        if span is None:
+            self._queue.settle(lease, outcome, elapsed_s, written)
+            return
+        span.over()
+
+        def ended(done: bool, final: Outcome) -> None:
+            span.end(final, done)
+            written(done, final)
+
+        self._queue.settle(lease, outcome, elapsed_s, ended)
 
     def _expired(self, task: Task) -> Failed | None:
         expires_s = self._live.value.task(task.task_type).expires_s
@@ -170,7 +190,7 @@ class Slot:
                 )
             )
 
-        self._queue.settle(lease, outcome, 0.0, written)
+        self._write_down(lease, outcome, 0.0, written)
 
     def _drop(self, lease: Lease, task: Task, reason: str, number: int) -> None:
         def written(done: bool, _: Outcome) -> None:
@@ -181,7 +201,7 @@ class Slot:
                 )
             )
 
-        self._queue.settle(lease, Duplicate(reason), 0.0, written)
+        self._write_down(lease, Duplicate(reason), 0.0, written)
 
 
 _WORDS = {Completed: "completed", Failed: "failed", Rejected: "failed", Retried: "retried", Returned: "returned"}

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from heapq import heappop, heappush
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -40,6 +40,7 @@ from aworker.queues.pauses import Pauses
 from aworker.queues.queue import Queue
 from aworker.queues.upkeep.control import Control
 from aworker.queues.upkeep.renewal import Renewal
+from aworker.tracing import CHILD_MODULE, open_spans
 from aworker.worker.delayed import DelayedTasks
 from aworker.worker.heartbeat import Heartbeat
 from aworker.worker.monitor import Monitor
@@ -50,6 +51,9 @@ from aworker.worker.reload import LOOK_INTERVAL_S, Reload
 from aworker.worker.scheduler import Scheduler
 from aworker.worker.slot import CANCELLED, Slot
 from aworker.worker.state import WorkerState
+
+if TYPE_CHECKING:
+    from aworker.tracing.spans import Spans
 
 TICK_S = 0.25
 PROOF_INTERVAL_S = 0.5
@@ -111,6 +115,7 @@ class Supervisor:
         self._start_slot: Callable[[], None] = lambda: None
         self._queue: Queue | None = None
         self._pool: Pool | None = None
+        self._spans: Spans | None = None
         self._heartbeat: Heartbeat | None = None
         self._health: Health | None = None
         self._had_children_at = time.monotonic()
@@ -181,10 +186,14 @@ class Supervisor:
             queue = await stack.enter_async_context(self._open_queue())
             self._health = queue.health
             await _check_server(queue, config)
+            self._spans = await stack.enter_async_context(
+                open_spans(config.otel.enabled, self.worker_id, queue.health.address)
+            )
             pool = None
             if any(handler.uses_pool for handler in self._registry):
-                settings = _pool_settings(config, self._preload)
-                pool = await stack.enter_async_context(open_pool(settings, log=self._log_record))
+                settings = self._pool_settings(config)
+                take = None if self._spans is None else self._spans.take
+                pool = await stack.enter_async_context(open_pool(settings, log=self._log_record, on_span=take))
             self._started = True
             await self._work(queue, pool)
 
@@ -243,7 +252,9 @@ class Supervisor:
                 with anyio.move_on_after(LOOK_TIMEOUT_S):
                     await control.look(queue.ask, hold_back)
                 async with anyio.create_task_group() as slots:
-                    slot = Slot(self._live, queue, self._registry, executor, self._runs, self._is_surplus, control)
+                    slot = Slot(
+                        self._live, queue, self._registry, executor, self._runs, self._is_surplus, control, self._spans
+                    )
 
                     def start_slot() -> None:
                         number = heappop(self._free_numbers) if self._free_numbers else self._slots
@@ -316,7 +327,7 @@ class Supervisor:
         self._config_hash = configuration_hash(new)
         self._set_limits()
         if self._pool is not None:
-            self._pool.reconfigure(_pool_settings(new, self._preload))
+            self._pool.reconfigure(self._pool_settings(new))
         if self._queue is not None:
             self._queue.resize(max(0, self._slots - new.worker.slots))
             self._top_up()
@@ -384,13 +395,27 @@ class Supervisor:
             idle_before = is_idle
             await anyio.sleep(0.05)
 
-    # What children say.
+    # Children, and what they say.
+
+    def _pool_settings(self, config: Config) -> PoolSettings:
+        return PoolSettings(
+            processes=_processes(config),
+            max_tasks_per_child=config.pool.max_tasks_per_child,
+            max_child_memory_bytes=config.pool.max_child_memory_bytes,
+            stop_grace_s=config.pool.stop_grace_s,
+            preload=self._preload,
+            log_level=config.logging.level,
+            warm=config.pool.warm,
+            nice=config.pool.nice,
+            recorder="" if self._spans is None else CHILD_MODULE,
+        )
 
     def _log_record(self, record: LogRecord) -> None:
         run = self._runs.get(record.lease_id)
         fields = {"task_id": record.task_id or None, "task_type": record.task_type or None}
         of_task = f"[{record.task_type} task {record.task_id}] " if record.task_id else ""
-        bound = logger.bind(**(fields if run is None else run.fields), pid=record.pid)
+        spans = {} if record.span is None else dict(zip(("trace_id", "span_id"), record.span, strict=True))
+        bound = logger.bind(**{**(fields if run is None else run.fields), **spans}, pid=record.pid)
         try:
             bound.log(record.level, "{}{}", of_task, record.message)
         except ValueError:  # a level that was made in the child
@@ -426,19 +451,6 @@ def _children(pool: Pool | None) -> str:
         return "no child processes"
     stats = pool.stats()
     return f"{stats.size} child processes" + (" from the first task on that needs one" if stats.is_cold else "")
-
-
-def _pool_settings(config: Config, preload: tuple[str, ...]) -> PoolSettings:
-    return PoolSettings(
-        processes=_processes(config),
-        max_tasks_per_child=config.pool.max_tasks_per_child,
-        max_child_memory_bytes=config.pool.max_child_memory_bytes,
-        stop_grace_s=config.pool.stop_grace_s,
-        preload=preload,
-        log_level=config.logging.level,
-        warm=config.pool.warm,
-        nice=config.pool.nice,
-    )
 
 
 async def _check_server(queue: Queue, config: Config) -> None:

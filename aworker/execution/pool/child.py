@@ -10,6 +10,7 @@ its children go on; considered too: a fork server that kills its children when t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import fcntl
@@ -24,7 +25,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -54,6 +55,7 @@ from aworker.execution.pool.surroundings import Surroundings, adopt_orphans
 from aworker.execution.registry import Handler
 from aworker.execution.retry import Retry
 from aworker.logs import level_of, message_of
+from aworker.traceparent import Trace, carried, current_trace, open_span
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -62,10 +64,11 @@ _RECEIVE_BYTES = 262_144
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def serve(connection: socket.socket, output_fd: int, life_fd: int, log_level: str) -> NoReturn:
+def serve(connection: socket.socket, output_fd: int, life_fd: int, log_level: str, recorder: str = "") -> NoReturn:
     """Be a child: answer the calls that arrive on ``connection``, with stdout and stderr going to ``output_fd``.
 
-    ``life_fd`` is the reading end of a pipe that only the worker has the other end of.
+    ``life_fd`` is the reading end of a pipe that only the worker has the other end of. ``recorder`` is the module that
+    records spans, where there are any.
     """
     _take_output(output_fd)
     _watch_life(life_fd)
@@ -73,7 +76,7 @@ def serve(connection: socket.socket, output_fd: int, life_fd: int, log_level: st
     adopt_orphans()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()  # else every fork would draw the same numbers
-    child = _Child(connection)
+    child = _Child(connection, importlib.import_module(recorder) if recorder else None)
     _take_logs(child, log_level)
     threading.Thread(target=child.listen, daemon=True, name="pool").start()
     child.send(Kind.READY, os.getpid())
@@ -84,13 +87,17 @@ def serve(connection: socket.socket, output_fd: int, life_fd: int, log_level: st
 class _Child:
     """Answers calls; ``surroundings`` is what one must leave to the next."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, recorder: Any = None) -> None:
         self.calls: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self._connection = connection
         self._sending = threading.Lock()
         self._running = 0
         self._stopped = 0
         self._log_allowance = Allowance(burst=1_000, per_s=100)
+        self._span_allowance = Allowance(burst=1_000, per_s=100)
+        self._recorder = recorder
+        if recorder is not None:
+            recorder.send_spans(self._send_span)
         self._surroundings: Surroundings | None = None
         self._asking = threading.Lock()
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -134,7 +141,8 @@ class _Child:
             context = _context(
                 call.task, send_progress, lambda: self._stopped >= number, lambda fields: self.ask(number, fields)
             )
-            kind, answer = _answer(call, context)
+            with self._within(call.task.trace):
+                kind, answer = _answer(call, context)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, SystemExit too
             kind, answer = _failure(leaf(error))
         _flush_output()
@@ -156,18 +164,31 @@ class _Child:
         with self._asking:
             if self._running != number:
                 raise EnqueueInvalid("context.enqueue must be called while its task runs, was called afterwards")
-            self.send(Kind.ASK, number, msgspec.msgpack.encode(Ask("enqueue", encoded)))
+            self.send(Kind.ASK, number, msgspec.msgpack.encode(Ask("enqueue", encoded, current_trace())))
             answer = msgspec.msgpack.decode(self._answers.get(), type=Answer)
         if answer.error_type:
             raise getattr(errors, answer.error_type, ExecutionFailed)(answer.error)
         return str(answer.value)
+
+    @contextlib.contextmanager
+    def _within(self, place: Trace | None) -> Iterator[None]:
+        passed_on = carried.set(place)
+        try:
+            with self._recorder.part_of(place) if self._recorder is not None else contextlib.nullcontext():
+                yield
+        finally:
+            carried.reset(passed_on)
+
+    def _send_span(self, body: bytes) -> None:
+        if self._span_allowance.take():
+            self.send(Kind.SPAN, self._running, body)
 
     def log(self, level: str, message: str) -> None:
         if self._log_allowance.take():
             self._send_line(level, message)
 
     def _send_line(self, level: str, message: str) -> None:
-        line = Line(level, message[:TEXT_CHARACTERS].encode(errors="replace").decode(), time.time())
+        line = Line(level, message[:TEXT_CHARACTERS].encode(errors="replace").decode(), time.time(), open_span())
         self.send(Kind.LOG, self._running, msgspec.msgpack.encode(line))
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from aworker.traceparent import Trace
+
 MAX_BODY_BYTES = 256 * 1024 * 1024
 
 _MAGIC = b"\xa7w"
@@ -52,6 +54,8 @@ class Kind(IntEnum):
     """Why this child is no place for another call: what the running one left behind."""
     ASK = 24
     """An `Ask`: the call waits for the answer."""
+    SPAN = 25
+    """A span that has ended, as `aworker.tracing.carrying` writes it."""
     # from the fork server
     WARM = 32
     """Every preloaded module is imported."""
@@ -74,6 +78,8 @@ class TaskInfo(msgspec.Struct, frozen=True, array_like=True):
     lease_id: int = 0
     last_error: str | None = None
     parent_id: str | None = None
+    trace: Trace | None = None
+    """Where in a trace the call is."""
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
@@ -102,6 +108,8 @@ class Ask(msgspec.Struct, frozen=True, array_like=True):
     word: str
     fields: bytes
     """An object in JSON."""
+    trace: Trace | None = None
+    """Where in a trace it is wanted."""
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -118,6 +126,8 @@ class Line(msgspec.Struct, frozen=True, array_like=True):
     level: str
     message: str
     logged_at: float
+    span: tuple[str, str] | None = None
+    """The ids of the trace and the span that was open there."""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):

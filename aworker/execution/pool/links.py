@@ -248,6 +248,7 @@ class ServerLink:
         preload: tuple[str, ...],
         log_level: str,
         nice: int,
+        recorder: str,
         *,
         life_fd: int,
         on_lost: Callable[[ServerLink], None],
@@ -266,6 +267,7 @@ class ServerLink:
             "preload": preload,
             "log_level": log_level,
             "nice": nice,
+            "recorder": recorder,
         }
         command = [sys.executable, "-c", f"{_BOOT}; main(sys.argv[2])", json.dumps(sys.path), json.dumps(settings)]
 

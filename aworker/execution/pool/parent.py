@@ -57,6 +57,7 @@ from aworker.execution.pool.frames import (
 from aworker.execution.pool.links import ChildLink, ServerLink
 from aworker.execution.pool.waiting import Waiting
 from aworker.execution.retry import Retry
+from aworker.traceparent import carried
 
 KILLS = ("timed_out", "cancelled", "released", "lease_lost", "memory", "nonsense", "not_ready")
 """Why the pool kills a child: its call was to stop and did not (the first four), it grew too large, wrote what is no
@@ -92,6 +93,8 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """Start the children when the pool opens; else with the first call, so that a pool without work costs nothing."""
     nice: int = 0
     """How far children step back behind other processes, 0 to 19: so that heavy work does not hold up the loop."""
+    recorder: str = ""
+    """The module that records spans in children; empty = none are."""
 
 
 class PoolStats(msgspec.Struct, frozen=True):
@@ -143,10 +146,14 @@ class LogRecord(msgspec.Struct, frozen=True):
     """Epoch seconds."""
     source: str = "pool"
     """``pool``, ``logger`` (a log record) or ``output`` (stdout or stderr)."""
+    span: tuple[str, str] | None = None
+    """The ids of the trace and the span that was open in the child."""
 
 
 LogSink = Callable[[LogRecord], None]
 """Takes a record; never blocks."""
+SpanSink = Callable[[bytes], None]
+"""Takes a span of a child, as it was sent; never blocks."""
 
 
 class RaisedInChild(HandlerRaised):
@@ -163,13 +170,13 @@ class RaisedInChild(HandlerRaised):
 
 
 @contextlib.asynccontextmanager
-async def open_pool(settings: PoolSettings, *, log: LogSink) -> AsyncIterator[Pool]:
+async def open_pool(settings: PoolSettings, *, log: LogSink, on_span: SpanSink | None = None) -> AsyncIterator[Pool]:
     """Run a pool; its children are gone when it ends, and with ``warm`` they are ready when it yields.
 
     Raises ConfigError when a module of ``preload`` cannot be imported, ExecutionFailed when the children do not become
     ready; where the first call starts them, the calls raise that.
     """
-    pool = Pool(settings, log=log)
+    pool = Pool(settings, log=log, on_span=on_span)
     failure: Exception | None = None
     try:
         if settings.warm:
@@ -239,11 +246,12 @@ class _PendingCall:
 class Pool:
     """Warm child processes that run functions; made by `open_pool`."""
 
-    def __init__(self, settings: PoolSettings, *, log: LogSink) -> None:
+    def __init__(self, settings: PoolSettings, *, log: LogSink, on_span: SpanSink | None = None) -> None:
         _check_size(settings.processes)
         self._settings = settings
         self._size = settings.processes
         self._log_sink = log
+        self._span_sink = on_span
         self._loop = asyncio.get_running_loop()
         self._life_fd, self._life_end_fd = os.pipe()
         """A pipe whose second end only this process has: the kernel ends every child when it closes."""
@@ -491,7 +499,10 @@ class Pool:
         call = child.call
         if kind is Kind.LOG:
             line = msgspec.msgpack.decode(body, type=Line)
-            self._say(line.level, line.message, child, source="logger", logged_at=line.logged_at)
+            self._say(line.level, line.message, child, source="logger", logged_at=line.logged_at, span=line.span)
+        elif kind is Kind.SPAN:
+            if self._span_sink is not None:
+                self._loop.call_soon(self._span_sink, body)
         elif kind is Kind.READY and not child.ready:
             child.ready = self._was_ready = True
             child.pid = number
@@ -644,6 +655,7 @@ class Pool:
             settings.preload,
             settings.log_level,
             settings.nice,
+            settings.recorder,
             life_fd=self._life_fd,
             on_lost=self._lose_server,
             say=say,
@@ -679,6 +691,7 @@ class Pool:
         *,
         source: str = "pool",
         logged_at: float | None = None,
+        span: tuple[str, str] | None = None,
     ) -> None:
         task = child.call.task if child is not None and child.call is not None else None
         record = LogRecord(
@@ -690,6 +703,7 @@ class Pool:
             pid=0 if child is None else child.pid,
             logged_at=now_s() if logged_at is None else logged_at,
             source=source,
+            span=span,
         )
         # Called by the loop, not from here: what a sink raises must not end a child.
         self._loop.call_soon(self._log_sink, record)
@@ -697,12 +711,15 @@ class Pool:
 
 def _answer(call: _PendingCall, body: bytes) -> bytes:
     ask = msgspec.msgpack.decode(body, type=Ask)
+    passed_on = carried.set(ask.trace)
     try:
         answer = Answer(call.on_ask(ask.word, msgspec.json.decode(ask.fields)))
     except AworkerError as error:
         answer = Answer(error_type=type(error).__name__, error=str(error))
     except Exception as error:  # noqa: BLE001 - whatever is wrong, the child waits for an answer
         answer = Answer(error_type=ExecutionFailed.__name__, error=f"{type(error).__name__}: {error}")
+    finally:
+        carried.reset(passed_on)
     return msgspec.msgpack.encode(answer)
 
 

@@ -34,8 +34,8 @@ def main(settings_json: str) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     adopt_orphans()
     control = socket.socket(fileno=settings["control_fd"])
-    server = _Server(control, settings["life_fd"], settings["log_level"], settings["nice"])
-    for name in settings["preload"]:
+    server = _Server(control, settings["life_fd"], settings["log_level"], settings["nice"], settings["recorder"])
+    for name in (*settings["preload"], *filter(None, (settings["recorder"],))):
         try:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
@@ -49,11 +49,12 @@ def main(settings_json: str) -> NoReturn:
 
 
 class _Server:
-    def __init__(self, control: socket.socket, life_fd: int, log_level: str, nice: int) -> None:
+    def __init__(self, control: socket.socket, life_fd: int, log_level: str, nice: int, recorder: str) -> None:
         self._control = control
         self._life_fd = life_fd
         self._log_level = log_level
         self._nice = nice
+        self._recorder = recorder
         self._numbers: dict[int, int] = {}
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = os.pipe()
@@ -108,7 +109,7 @@ class _Server:
             os.close(self._woken)
             os.close(self._waker)
             os.nice(self._nice)
-            serve(socket.socket(fileno=connection_fd), output_fd, self._life_fd, self._log_level)
+            serve(socket.socket(fileno=connection_fd), output_fd, self._life_fd, self._log_level, self._recorder)
         except BaseException:  # noqa: BLE001 - a child must never go on as a second fork server
             sys.excepthook(*sys.exc_info())
         finally:
