@@ -222,6 +222,7 @@ _conditions = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Rules,

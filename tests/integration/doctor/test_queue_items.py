@@ -16,6 +16,7 @@ from aworker.clock import rfc3339
 from aworker.config import Config, DeadLettersConfig, QueueConfig, WorkerConfig
 from aworker.doctor import places, queues, workers
 from aworker.doctor.examination import Finding
+from aworker.metrics import tally
 from aworker.queues.presence import HeldLoop
 from tests.kit.pages import bury, counted, present, record
 from tests.kit.queue_scripts import NORMAL, PRIORITY, QueueScripts, task
@@ -360,10 +361,14 @@ async def test_a_handler_that_held_the_loop_is_named(queue: QueueScripts, url: s
     assert finding.what == "greedy tasks held the loop of worker w2 for up to 1.2 s, 3 times within the hour"
 
 
-async def test_a_worker_says_which_handler_holds_its_loop(queue: QueueScripts, url: str) -> None:
+async def test_a_worker_says_which_handler_holds_its_loop(
+    queue: QueueScripts, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tally, "held", {})  # what other tests of this process held
+
     async def greedy(args: Any, context: Any) -> None:
         await anyio.lowlevel.checkpoint()
-        time.sleep(0.3)  # noqa: ASYNC251 - it is what must not be done
+        time.sleep(0.5)  # noqa: ASYNC251 - it is what must not be done
 
     async def patient(args: Any, context: Any) -> None:
         await anyio.sleep(0.3)
@@ -372,12 +377,13 @@ async def test_a_worker_says_which_handler_holds_its_loop(queue: QueueScripts, u
         queue.client.rpush(NORMAL, task("one", task_type="greedy"), task("two", task_type="patient"))
 
         async def told() -> list[Finding]:
-            return [one for one in await found_by(workers.loops, url) if one.name]
+            return [one for one in await found_by(workers.loops, url) if one.what.startswith("greedy tasks held")]
 
         (finding,) = await eventually(told)
 
     assert finding.name == "blocking-handlers"
-    assert "greedy tasks held the loop" in finding.what
+    # A loaded machine may hold any step up, but none as long as what sleeps in it.
+    assert max(tally.held, key=lambda name: tally.held[name].longest_s) == "greedy"
 
 
 # What it costs.

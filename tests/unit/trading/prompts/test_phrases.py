@@ -96,6 +96,14 @@ PEAK = "exit: rsi(close, 14) > 70"
         ("buy when it has fallen more than 7.5% in a week", "entry: percent_change(close, 5) < -7.5"),
         ("buy when price drops 10% from its 52 week high", "entry: close <= highest(high, 252) * 0.9"),
         ("buy when price is more than 5% above its 50 day moving average", "entry: close > sma(close, 50) * 1.05"),
+        (
+            "buy when price breaks 5% above its 20 day moving average",
+            "entry: crosses_above(close, sma(close, 20) * 1.05)",
+        ),
+        (
+            "buy when price crosses above 5% above its 20 day moving average",
+            "entry: crosses_above(close, sma(close, 20) * 1.05)",
+        ),
         ("buy when the price is above $50", "entry: close > 50"),
         ("buy when RSI between 40 and 60", "entry: between(rsi(close, 14), 40, 60)"),
         ("buy when RSI above 50 and below 70", "entry: rsi(close, 14) > 50 and rsi(close, 14) < 70"),
