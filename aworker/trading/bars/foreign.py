@@ -24,6 +24,7 @@ from aworker.trading.bars.values import Numbers, Told, checked, instants, number
 
 _SHOWN_CHARACTERS = 40
 _FIXED_POINT = 1e-9
+_FIXED_TICK, _LEAST_FIXED = 1e5, 1e7
 _LARGE = 100_000
 _ENOUGH = 10
 _SURE = 0.7
@@ -337,6 +338,11 @@ def _scale_prices(table: Table, told: Told, found: dict[str, Numbers | None], no
     elif {"ts_event", "rtype"} <= set(table.names) and usual > 1e7:
         factor = _FIXED_POINT
         notes.append("prices: counted in billionths, divided")
+    elif usual > _LEAST_FIXED and _is_fixed(found):
+        raise BarsInvalid(
+            f"prices of {table.file} must be in money, was {usual:,.0f} and the like, which looks like billionths; "
+            "say what they are counted in with --price-unit 1e-9, or 1 for prices as they stand"
+        )
     elif not table.has_header and usual > _LARGE and close is not None and np.all(close[np.isfinite(close)] % 1 == 0):
         raise BarsInvalid(
             f"prices of {table.file} must be in money, was {usual:,.0f} and the like without a decimal; "
@@ -346,6 +352,12 @@ def _scale_prices(table: Table, told: Told, found: dict[str, Numbers | None], no
         for kind in (*PRICES, "adjusted"):
             values = found[kind]
             found[kind] = None if values is None else values * factor
+
+
+def _is_fixed(found: dict[str, Numbers | None]) -> bool:
+    # No market has ticks of 100,000, as billionths with four decimals look.
+    known = [values[np.isfinite(values)] for kind in PRICES if (values := found[kind]) is not None]
+    return all(len(values) and np.all(values % _FIXED_TICK == 0) for values in known)
 
 
 def _refuse_swapped(table: Table, timestamp: Numbers, found: Mapping[str, Numbers | None]) -> None:

@@ -352,7 +352,10 @@ def _dates(file: Path, text: pl.Series, told: Told) -> tuple[pl.Series, list[str
     if mostly(text, r"^\d{4}"):
         forms: tuple[str, ...] = _CLEAR
     elif mostly(text, r"\p{L}"):
-        plain, forms = _with_month_names(text), _NAMED
+        plain = _with_month_names(text)
+        # Without a year of four digits 24 would be read as one.
+        is_short = not mostly(plain, r"\b\d{4}\b")
+        forms = tuple(form for form in _NAMED if form.replace("%y", "") != form or not is_short)
     else:
         plain = text.str.replace_all(r"[.\-]", "/").str.replace_all(" ", "")
         return _slashed(file, plain, told, has_points=mostly(text, r"^\d{1,2}\.\d{1,2}\.\d{4}$", 0.9))

@@ -1,4 +1,4 @@
-"""The third set of files, `tests/data/bars/c`: as tools write them, kept as they were, each claim of its answer tested.
+"""The third and fourth sets of files, `tests/data/bars/c` and `d`: each claim of their answers is tested.
 
 What an answer claims: the bars, by symbol; or a refusal that names the option (``names``), with which the bars are read
 (``told``); and what has to be said (``says``, patterns) on the way.
@@ -24,8 +24,13 @@ from aworker.trading.bars.importing import import_bars
 from aworker.trading.bars.store import Bars, BarStore
 from aworker.trading.bars.values import Told
 
-SET = Path(__file__).parents[2] / "data/bars/c"
-CASES: list[dict[str, Any]] = json.loads((SET / "manifest.json").read_text("utf-8"))
+SETS = Path(__file__).parents[2] / "data/bars"
+SET = SETS / "c"
+CASES: list[dict[str, Any]] = [
+    {**case, "folder": folder}
+    for folder in ("c", "d")
+    for case in json.loads((SETS / folder / "manifest.json").read_text("utf-8"))
+]
 NAMES = ("open", "high", "low", "close", "volume")
 
 
@@ -36,7 +41,12 @@ def _seconds(text: str) -> float:
 def _brought_in(case: dict[str, Any], folder: Path, told: Told | None = None) -> tuple[BarStore, str]:
     store = BarStore(folder)
     reports = import_bars(
-        store, SET / case["file"], case["given_timeframe"], case["symbol"], adjust=case["adjust"], told=told
+        store,
+        SETS / case["folder"] / case["file"],
+        case["given_timeframe"],
+        case["symbol"],
+        adjust=case["adjust"],
+        told=told,
     )
     said = [line for report in reports for line in (*report.taken, *report_lines(report))]
     return store, "\n".join(said)
