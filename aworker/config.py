@@ -158,7 +158,7 @@ class BacktestConfig(Section, frozen=True):
     borrow: float = 0.0
     """What a short pays a year, a fraction of the value it sold."""
     per_share: float = 0.0
-    """Money for each share bought or sold, where a strategy has an account."""
+    """Money for each share bought or sold."""
     per_order: float = 0.0
     """Money for each order, where a strategy has an account."""
 

@@ -177,8 +177,8 @@ class TradingHandlers:
     """The handlers of one worker.
 
     ``max_age_s`` (0 = off) is how long ago a symbol's latest bar may have begun to give a signal; ``commission`` and
-    ``slippage`` are fractions a side, ``borrow`` is one a year; ``per_share`` and ``per_order`` are
-    money, for strategies with an account.
+    ``slippage`` are fractions a side, ``borrow`` is one a year; ``per_share`` is money, and ``per_order`` money of
+    strategies with an account.
     """
 
     def __init__(

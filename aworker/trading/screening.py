@@ -20,7 +20,7 @@ from aworker.trading.rules import Program, RuleError, compile_program
 from aworker.trading.rules.evaluate import evaluate
 from aworker.trading.rules.others import MOST_AGE_S, Others
 from aworker.trading.rules.parser import Trees
-from aworker.trading.strategies.strategy import Rules, limit_rules, side_rules
+from aworker.trading.strategies.strategy import Rules, condition_rules, limit_rules
 
 if TYPE_CHECKING:
     from aworker.execution.context import Context
@@ -77,7 +77,7 @@ def compiled(rules: Rules, *, exit: bool = False, rank: bool = False, trees: Tre
             rules.rank if rank else None,
             levels,
             rules.timezone,
-            side_rules(rules) if exit else {},
+            condition_rules(rules) if exit else {},
             trees,
         )
     except RuleError as error:

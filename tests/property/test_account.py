@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from aworker.trading.backtest.account import Costs, Market, trade_account
+from aworker.trading.backtest.account import Market, trade_account
+from aworker.trading.backtest.costs import Costs
 from aworker.trading.backtest.simulation import Orders
 from aworker.trading.bars.store import COLUMNS, Bars
 from aworker.trading.strategies.strategy import Account, Risk, Rules
@@ -123,7 +124,10 @@ def walked(book: list[Market], rules: Rules, costs: Costs) -> tuple[list[tuple[A
                 elif highest >= target:
                     leave(symbol, side * target, now, "take_profit")
             said = book[symbol].orders
-            wants = {1: bool(said.entry[bar]), -1: said.short is not None and bool(said.short[bar])}
+            wants = {
+                1: said.entry is not None and bool(said.entry[bar]),
+                -1: said.short is not None and bool(said.short[bar]),
+            }
             if wants[1] and wants[-1]:
                 wants = {1: False, -1: False}
             outs = {1: wants[-1] or bool(said.exit is not None and said.exit[bar]), -1: wants[1]}

@@ -167,7 +167,7 @@ class Trader:
             stops.append(paid - float(levels["trailing_stop"][signal]))
             found["trail"] = stops[-1]
         elif isinstance(risk.trailing_stop, float):
-            stops.append(paid * (1 - risk.trailing_stop))
+            stops.append(paid - paid * risk.trailing_stop)
         if "stop_price" in levels:
             stops.append(float(levels["stop_price"][signal]))
         found["risked"] = paid - max(stops)
@@ -189,7 +189,7 @@ class Trader:
                 standing["trail"] = max(standing["trail"], peak - distance)
             stops.append(("trailing_stop", standing["trail"]))
         elif isinstance(risk.trailing_stop, float):
-            stops.append(("trailing_stop", peak * (1 - risk.trailing_stop)))
+            stops.append(("trailing_stop", peak - peak * risk.trailing_stop))
         if "stop_price" in levels and not math.isnan(levels["stop_price"][last]):
             stops.append(("stop_price", float(levels["stop_price"][last])))
         targets = [("take_profit", paid + standing["take_profit"] if "take_profit" in standing else math.inf)]

@@ -39,7 +39,7 @@ def backtest(
         float | None, typer.Option("--borrow", help="What a short pays a year, a fraction [default: the file's]")
     ] = None,
     per_share: Annotated[
-        float | None, typer.Option("--per-share", help="Money for each share, of strategies with an account")
+        float | None, typer.Option("--per-share", help="Money for each share, each side [default: the file's]")
     ] = None,
     per_order: Annotated[
         float | None, typer.Option("--per-order", help="Money for each order, of strategies with an account")

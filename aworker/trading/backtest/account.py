@@ -20,23 +20,25 @@ import itertools
 import math
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aworker.trading.backtest.limits import FLAT, MAX_BARS, OPEN, SIGNAL
+from aworker.trading.backtest.costs import Costs
+from aworker.trading.backtest.limits import OPEN
 from aworker.trading.backtest.portfolio import Joined, joined_account
-from aworker.trading.backtest.simulation import YEAR_S, Orders, Side, Trade, Trading, bars_at, tradable
+from aworker.trading.backtest.scaling import AT_OPEN, Sold, Trade, mean_price
+from aworker.trading.backtest.simulation import YEAR_S, Orders, Side, Trading, bars_at, tradable
 from aworker.trading.bars.store import Bars
 from aworker.trading.strategies.strategy import Account, Rules, risk_of_size
+
+__all__ = ["Costs", "Filled", "Market", "trade_account"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _LEAST_OF_SIZE = 0.01
-_AT_OPEN = (SIGNAL, MAX_BARS, FLAT)
 
 
 class Market(NamedTuple):
@@ -47,17 +49,6 @@ class Market(NamedTuple):
     rank: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Fractions a side, ``borrow`` a year; ``per_share`` and ``per_order`` in the account's currency."""
-
-    commission: float = 0.0
-    slippage: float = 0.0
-    borrow: float = 0.0
-    per_share: float = 0.0
-    per_order: float = 0.0
-
-
 class Filled(NamedTuple):
     """One trade of the account. ``invested`` is what it took, ``returned`` what came back, in the currency."""
 
@@ -66,6 +57,16 @@ class Filled(NamedTuple):
     shares: float
     invested: float
     returned: float
+    sold: list[Sold]
+    """What was sold before the rest; each ``part`` is of the shares that were bought."""
+
+
+class _Paid(NamedTuple):
+    """Money that comes back: in which of the symbol's bars, and whether at its open."""
+
+    bar: int
+    money: float
+    is_at_open: bool
 
 
 def trade_account(
@@ -90,6 +91,11 @@ def trade_account(
         book.timestamp,
         np.maximum(book.equity(), 0.0) / account.capital,
         columns,
+        {
+            place: [[int(book.trading[each.symbol].bars.timestamp[sold.bar]), *sold[1:3]] for sold in each.sold]
+            for place, each in enumerate(book.filled)
+            if each.sold
+        },
         account.capital,
         limit,
     )
@@ -113,7 +119,7 @@ class _Book:
         self._worth = np.zeros(len(self.timestamp))
         self._moved = np.zeros(len(self.timestamp) + 1)
         self._known, self._cash_before = 0, self.capital
-        self._ends: list[tuple[int, int, int]] = []
+        self._ends: list[tuple[int, int, int, bool, float]] = []
         self.trading: list[Trading] = []
         self.instants: list[Integers] = []
         self._ranks: list[Floats] = []
@@ -152,10 +158,10 @@ class _Book:
     def settle(self, instant: int) -> None:
         """Take in the money of what ended before an instant, or at its open."""
         while self._ends and self._ends[0][:2] <= (instant, 0):
-            _, _, place = heapq.heappop(self._ends)
+            _, _, place, is_last, money = heapq.heappop(self._ends)
             filled = self.filled[place]
-            self.cash += filled.returned
-            if self.held.get(filled.symbol) is filled:
+            self.cash += money
+            if is_last and self.held.get(filled.symbol) is filled:
                 del self.held[filled.symbol]
 
     def open(self, symbol: int, side: Side, signal: int, instant: int, account: Account, most: int) -> None:
@@ -167,7 +173,7 @@ class _Book:
         trading = self.trading[symbol]
         trade = trading.trade(side, signal + 1)
         start, end, paid, _, reason, _ = trade
-        unit = paid * (1.0 + self._costs.commission) + self._costs.per_share
+        unit = self._costs.of_a_share(paid)
         wanted = self._wanted(trading, trade, unit, instant, account, most)
         shares = (min(wanted, self.cash) - self._costs.per_order) / unit
         if account.whole_shares:
@@ -176,8 +182,9 @@ class _Book:
         invested = shares * unit + self._costs.per_order
         if not shares > 0.0 or invested < _LEAST_OF_SIZE * wanted:
             return
-        values, returned = self._course(trading.bars, trade, shares, invested)
-        filled = Filled(symbol, trade, shares, invested, returned)
+        sold = [each for each in self._in_whole(trading.sold(trade), shares, account) if each.part > 0.0]
+        values, paid_back = self._course(trading.bars, trade, shares, sold)
+        filled = Filled(symbol, trade, shares, invested, math.fsum(each.money for each in paid_back), sold)
         self.cash -= invested
         self._moved[instant] -= invested
         self.held[symbol] = filled
@@ -185,11 +192,18 @@ class _Book:
         until = len(self.timestamp) if reason == OPEN else instants.item(end)
         seen = np.searchsorted(instants, np.arange(instant, until), side="right") - 1 - start
         self._worth[instant:until] += values[seen]
-        if reason != OPEN:
-            self._moved[until] += returned
-            heapq.heappush(self._ends, (until, 0 if reason in _AT_OPEN else 1, len(self.filled)))
+        for each in paid_back if reason != OPEN else paid_back[:-1]:
+            at = instants.item(each.bar)
+            is_last = each is paid_back[-1]
+            self._moved[at] += each.money
+            heapq.heappush(self._ends, (at, 0 if each.is_at_open else 1, len(self.filled), is_last, each.money))
         self.filled.append(filled)
         trading.leave(side, end, reason)
+
+    def _in_whole(self, sold: list[Sold], shares: float, account: Account) -> list[Sold]:
+        if not account.whole_shares:
+            return sold
+        return [each._replace(part=math.floor(shares * each.part * (1.0 + 1e-12)) / shares) for each in sold]
 
     def _wanted(self, trading: Trading, trade: Trade, unit: float, instant: int, account: Account, most: int) -> float:
         size, (start, _, paid, _, _, sign) = account.size, trade
@@ -202,19 +216,34 @@ class _Book:
             return wanted if risked > 0.0 else 0.0
         return self.cash / (most - len(self.held)) if size is None else self._equity_before(instant) * size
 
-    def _course(self, bars: Bars, trade: Trade, shares: float, invested: float) -> tuple[Floats, float]:
+    def _course(self, bars: Bars, trade: Trade, shares: float, sold: list[Sold]) -> tuple[Floats, list[_Paid]]:
+        # What the trade was worth at its closes, and what it brought in, at its end last of all.
         start, end, paid, got, reason, sign = trade
         costs, close = self._costs, bars.close[start:end]
-        leaving = 0.0 if reason == OPEN else costs.commission
-        ending = 0.0 if reason == OPEN else shares * costs.per_share + costs.per_order
-        if sign > 0:
-            return shares * close, shares * got * (1.0 - leaving) - ending
-        # What was kept aside, the commission in it, and what the sale brought, less the commission.
-        kept = shares * paid * ((1.0 + costs.commission) + (1.0 - costs.commission))
         last = min(end, len(bars) - 1)
         fees = paid * costs.borrow / YEAR_S * (bars.timestamp[start : last + 1] - bars.timestamp[start])
-        values = kept - shares * (close + fees[: len(close)])
-        return values, kept - shares * (got * (1.0 + leaving) + fees.item(-1)) - ending
+        # Of a short what was kept aside, the commission in it, and what the sale brought, less the commission.
+        kept = paid * ((1.0 + costs.commission) + (1.0 - costs.commission))
+
+        def back(count: Any, price: Any, fee: Any, leaving: float) -> Any:
+            if sign > 0:
+                return count * price * (1.0 - leaving)
+            return count * kept - count * (price * (1.0 + leaving) + fee)
+
+        rest, paid_back = shares, []
+        values = back(shares, close, fees[: len(close)], 0.0)
+        for each in sold:
+            at, count = each.bar - start, shares * each.part
+            money = back(count, each.price, fees.item(at), costs.commission)
+            money -= count * costs.per_share + costs.per_order
+            paid_back.append(_Paid(each.bar, money, each.is_at_open))
+            rest -= count
+            values[at:] = back(rest, close[at:], fees[at : len(close)], 0.0)
+        leaving, ending = costs.commission, rest * costs.per_share + costs.per_order
+        if reason == OPEN:
+            leaving = ending = 0.0
+        money = back(rest, got, fees.item(-1), leaving) - ending
+        return values, [*paid_back, _Paid(last, money, reason in AT_OPEN)]
 
     def _equity_before(self, instant: int) -> float:
         while self._known < instant:
@@ -238,10 +267,16 @@ def _columns(book: _Book) -> dict[str, NDArray[Any]]:
         "exit_at": np.array([stamp.item(end) for end, stamp in zip(last, stamps, strict=True)], np.int64),
         "bars_held": np.array([trade[1] - trade[0] for trade in trades], np.int64),
         "entry_price": np.array([trade[2] for trade in trades], np.float64),
-        "exit_price": np.array([trade[3] for trade in trades], np.float64),
+        "exit_price": np.array([mean_price(each.sold, each.trade[3]) for each in filled], np.float64),
         "growth": np.array([each.returned / each.invested for each in filled], np.float64),
         "capital": np.array([each.invested for each in filled], np.float64),
         "reason": np.array([trade[4] for trade in trades], np.int8),
         "side": np.array([trade[5] for trade in trades], np.int8),
         "shares": np.array([each.shares for each in filled], np.float64),
+        "proceeds": np.array([mean_price(each.sold, _last_price(each.trade)) for each in filled], np.float64),
     }
+
+
+def _last_price(trade: Trade) -> float:
+    # What is still held has brought in nothing.
+    return 0.0 if trade[4] == OPEN else trade[3]

@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 
 from aworker.errors import RequestDeclined, TaskCancelled
-from aworker.trading.backtest.account import Costs, Market, trade_account
+from aworker.trading.backtest.account import Market, trade_account
 from aworker.trading.backtest.caveats import facts_of, facts_of_bars, made_from, warnings_of
+from aworker.trading.backtest.costs import Costs
 from aworker.trading.backtest.performance import CURVE_POINTS, finite, measure, periods_per_year, sample_curve
 from aworker.trading.backtest.portfolio import Floats, Portfolio, join, packed_joined, unpacked_joined
 from aworker.trading.backtest.simulation import OPEN, Orders, Simulation, simulate
@@ -70,9 +71,9 @@ class BacktestRequest(msgspec.Struct, frozen=True):
     borrow: float = 0.0
     """Fraction of the value sold short that is paid a year."""
     per_share: float = 0.0
-    """Money for each share bought or sold, of an account."""
+    """Money for each share bought or sold."""
     per_order: float = 0.0
-    """Money for each order, of an account."""
+    """Money for each order, of an account; without one it is said that it is not charged."""
     planned: bool = False
     chunks: int = 1
     """Into how many the plan was cut; a lone chunk tells its progress itself."""
@@ -119,7 +120,8 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
     program = compiled(rules, exit=True, rank=rules.account is not None)
     store = BarStore(asked.market_data_path)
     others = others_of(program, store, rules.timeframe, asked.end_s)
-    portfolio = Portfolio(asked.commission)
+    portfolio = Portfolio(asked.commission, asked.per_share)
+    costs = Costs(asked.commission, asked.slippage, asked.borrow, asked.per_share, asked.per_order)
     without = []
     facts: list[list[Any]] = []
     markets: list[Market] = []
@@ -142,12 +144,11 @@ def backtest_chunk(request: dict[str, Any], context: Context) -> dict[str, Any]:
             continue
         # Prices that overflow are declined by the portfolio, by name.
         with np.errstate(over="ignore", invalid="ignore"):
-            made = traded(window, orders, rules, (asked.commission, asked.slippage, asked.borrow))
+            made = traded(window, orders, rules, costs)
             portfolio.add(window, made)
         is_open = bool(len(made.reason)) and int(made.reason[-1]) == OPEN
         facts.append(facts_of(window, window.timestamp[made.entry_bar], is_open))
     if rules.account is not None and markets:
-        costs = Costs(asked.commission, asked.slippage, asked.borrow, asked.per_share, asked.per_order)
         whole, trades = trade_account(markets, rules, costs, _limit(asked))
         facts = [facts_of(market.bars, *made) for market, made in zip(markets, trades, strict=True)]
         account = packed_joined(whole)
@@ -173,25 +174,27 @@ def orders_of(
     levels = {name: level[first:] for name, level in signals.levels.items()}
     sides = _sides(rules.side, program.exit is not None, signals, first)
     flat = None if rules.flat_at is None else flat_bars(bars.timestamp[first:], rules.timezone, rules.flat_at)
-    return Orders(*sides, levels=levels, flat=flat), signals.rank[first:]
+    whens = {name: when[first:] for name, when in signals.conditions.items() if name not in ("short", "cover")}
+    return Orders(*sides, levels=levels, flat=flat, whens=whens), signals.rank[first:]
 
 
-def traded(window: Bars, orders: Orders, rules: Rules, costs: tuple[float, float, float]) -> Simulation:
-    """Trade one symbol alone; ``costs`` are commission, slippage and what borrowing costs a year."""
-    commission, slippage, borrow = costs
+def traded(window: Bars, orders: Orders, rules: Rules, costs: Costs) -> Simulation:
+    """Trade one symbol alone; an order costs nothing there."""
     return simulate(
         window,
         orders.entry,
         orders.exit,
         rules.risk,
         rules.reentry,
-        commission,
-        slippage,
+        costs.commission,
+        costs.slippage,
         orders.levels,
         orders.flat,
         orders.short,
         orders.cover,
-        borrow,
+        costs.borrow,
+        orders.whens,
+        costs.per_share,
     )
 
 
@@ -262,7 +265,7 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
             "symbols_without_bars": without,
             "timeframe": timeframe,
             "note": asked.note,
-            "warnings": warnings_of(timeframe, facts, others, periods, asked.note),
+            "warnings": warnings_of(timeframe, facts, others, periods, asked.note) + _uncharged(asked),
         },
         "performance_metrics": metrics,
         "made_from": made_from(
@@ -280,12 +283,12 @@ def merge_chunks(request: dict[str, Any], chunks: list[dict[str, Any]], context:
 _Side = Booleans | None
 
 
-def _sides(side: str, has_exit: bool, signals: Signals, first: int) -> tuple[Booleans, _Side, _Side, _Side]:
+def _sides(side: str, has_exit: bool, signals: Signals, first: int) -> tuple[_Side, _Side, _Side, _Side]:
     """Return entry, exit, short and cover of the window, from its first bar on."""
     entry = signals.entry[first:]
     exit = signals.exit[first:] if has_exit else None
     if side == "short":
-        return np.zeros(len(entry), np.bool_), None, entry, exit
+        return None, None, entry, exit
     short, cover = (signals.conditions.get(name) for name in ("short", "cover"))
     return entry, exit, None if short is None else short[first:], None if cover is None else cover[first:]
 
@@ -354,6 +357,15 @@ def _newest(store: BarStore, symbols: list[str], timeframe: str, start_s: float)
             if last >= start_s:
                 break
     return newest
+
+
+def _uncharged(asked: BacktestRequest) -> list[str]:
+    if asked.rules.account is not None or not asked.per_order:
+        return []
+    return [
+        f"per_order, {asked.per_order:,.10g} an order, is not charged: without an account there is no sum of money "
+        "that an order is a part of; give the strategy a capital"
+    ]
 
 
 def _limit(asked: BacktestRequest) -> int:

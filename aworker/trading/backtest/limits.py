@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aworker.trading.bars.store import Bars
+from aworker.trading.strategies.parts import name_of
 from aworker.trading.strategies.strategy import LIMITS, Risk, multiple_of_risk
 
 Floats = NDArray[np.float64]
@@ -34,9 +35,23 @@ REASONS = (
     "target_price",
     "flat",
     "ruin",
+    "scale_out",
 )
 """Why a trade ended; ``open`` is one that has not."""
-SIGNAL, STOP, TRAIL, TARGET, MAX_BARS, OPEN, BREAK_EVEN, STOP_PRICE, TARGET_PRICE, FLAT, RUIN = range(11)
+(
+    SIGNAL,
+    STOP,
+    TRAIL,
+    TARGET,
+    MAX_BARS,
+    OPEN,
+    BREAK_EVEN,
+    STOP_PRICE,
+    TARGET_PRICE,
+    FLAT,
+    RUIN,
+    SCALE_OUT,
+) = range(12)
 
 Hit = tuple[int, float, int]
 """The bar, the price before slippage and the reason."""
@@ -60,7 +75,8 @@ class Limits:
             levels = {**levels, **prices}
         self._risk = risk
         self._levels = levels
-        is_plain = side > 0 and not levels and risk.break_even is None and not isinstance(risk.take_profit, str)
+        has_rules = any(name in levels for name in LIMITS)
+        is_plain = side > 0 and not has_rules and risk.break_even is None and not isinstance(risk.take_profit, str)
         self.first_hit = self._first_plain_hit if is_plain else self._first_hit
         self.is_there = side < 0 or any(getattr(risk, name) is not None for name in LIMITS)
 
@@ -142,6 +158,35 @@ class Limits:
             start, width = stop, width * 4
         return None
 
+    def opening(self, bar: int) -> float:
+        """Return the opening price of a bar."""
+        return self._side * self._open.item(bar)
+
+    def target_of_part(self, place: int, start: int, paid: float) -> float:
+        """Return the price at which a part of a trade is sold, counted as this side counts prices."""
+        mirrored = self._side * paid
+        at = self._risk.scale_out[place].at
+        multiple = multiple_of_risk(at) if isinstance(at, str) else None
+        if multiple is not None:
+            return mirrored + multiple * self.risked(start, paid)
+        if isinstance(at, str):
+            return mirrored + self._levels[name_of(place)].item(start - 1)
+        return mirrored + paid * (at or 0.0)
+
+    def reached(self, start: int, end: int, target: float) -> int | None:
+        """Return the first of the bars whose high is a target's price at least."""
+        width = _FIRST_SEARCH
+        while start < end:
+            stop = min(start + width, end, len(self._high))
+            if start >= stop:
+                return None
+            hits = self._high[start:stop] >= target
+            first = int(hits.argmax())
+            if hits[first]:
+                return start + first
+            start, width = stop, width * 4
+        return None
+
     def risked(self, start: int, paid: float) -> float:
         """Return the distance from the entry price of a trade to the stop that it begins with; infinite without one."""
         return self._side * paid - self._initial_stop(start, self._side * paid)
@@ -166,7 +211,8 @@ class Limits:
         if distance is None:
             return np.full(stop - start, -np.inf), prices
         if not isinstance(distance, str):
-            return peaks * (1.0 - self._side * distance), prices
+            # As the stop_loss is counted, so that one of the same size stands at the same price.
+            return peaks - np.abs(peaks) * distance, prices
         trails = peaks - self._levels["trailing_stop"][start - 1 : stop - 1]
         trails[0] = np.fmax(trails[0], trail)
         return np.fmax.accumulate(trails), prices

@@ -8,6 +8,7 @@ integers (see `_Curves`).
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, fields
 from typing import Any
@@ -33,6 +34,7 @@ _TRADE_TYPES: dict[str, type[np.generic]] = {
     "reason": np.int8,
     "side": np.int8,
 }
+_PART_SOLD = ("timestamp", "price", "part")
 _COUNTS = ("bars", "bars_held", "trades", "wins", "open_trades")
 _SUMS = ("profit", "loss", "returns", "traded")
 
@@ -40,11 +42,12 @@ _SUMS = ("profit", "loss", "returns", "traded")
 class Portfolio:
     """Takes the simulations of some symbols, all from one store and timeframe, each symbol once."""
 
-    def __init__(self, commission: float) -> None:
-        self._commission = commission
+    def __init__(self, commission: float, per_share: float = 0.0) -> None:
+        self._commission, self._per_share = commission, per_share
         self._curves = _Curves()
         self._bars = 0
         self._trades: list[tuple[str, dict[str, NDArray[Any]]]] = []
+        self._parts: dict[tuple[str, int], list[list[Any]]] = {}
 
     def add(self, window: Bars, made: Simulation) -> None:
         """Add a symbol: the bars it was simulated on, one with a price at least, and what came of it.
@@ -63,7 +66,10 @@ class Portfolio:
             "capital": made.capital,
             "reason": made.reason,
             "side": made.side,
+            "proceeds": made.proceeds,
         }
+        for place, sold in made.parts.items():
+            self._parts[window.symbol, place] = [[int(window.timestamp[each.bar]), *each[1:3]] for each in sold]
         self._trades.append((window.symbol, columns))
 
     def packed(self, limit: int) -> dict[str, Any]:
@@ -73,13 +79,13 @@ class Portfolio:
         place = np.repeat(np.arange(len(trades), dtype=np.int64), lengths)
         columns = {
             name: np.concatenate([each[name] for _, each in trades]) if trades else np.empty(0, kind)
-            for name, kind in _TRADE_TYPES.items()
+            for name, kind in {**_TRADE_TYPES, "proceeds": np.float64}.items()
         }
         change = columns["growth"] - 1.0
         gained = columns["capital"] * change
-        bought = columns["capital"] / (1.0 + self._commission)
+        bought = columns["capital"] / (1.0 + self._commission + self._per_share / columns["entry_price"])
         is_open = columns["reason"] == OPEN
-        sold = np.where(is_open, 0.0, bought * columns["exit_price"] / columns["entry_price"])
+        sold = bought * columns["proceeds"] / columns["entry_price"]
         sums = {
             "profit": np.maximum(gained, 0.0),
             "loss": np.maximum(-gained, 0.0),
@@ -88,6 +94,14 @@ class Portfolio:
         }
         # Of the latest trades of all parts, by entry and then symbol, each part has its own among its latest.
         chosen = np.lexsort((place, columns["entry_at"]))[-limit:]
+        parts: dict[int, list[list[Any]]] = {}
+        if self._parts:
+            first = np.cumsum([0, *lengths])
+            names = [symbol for symbol, _ in trades]
+            for at, row in enumerate(chosen.tolist()):
+                which = int(place[row])
+                if (found := self._parts.get((names[which], row - int(first[which])))) is not None:
+                    parts[at] = found
         return {
             "symbols": [symbol for symbol, _ in trades],
             "bars": self._bars,
@@ -104,6 +118,7 @@ class Portfolio:
             "trade_columns": {
                 name: np.ascontiguousarray(columns[name][chosen], kind).tobytes() for name, kind in _TRADE_TYPES.items()
             },
+            "trade_parts": list(parts.items()),
         }
 
 
@@ -178,12 +193,14 @@ def joined_account(
     timestamp: Integers,
     equity: Floats,
     columns: dict[str, NDArray[Any]],
+    parts: dict[int, list[list[Any]]],
     capital: float,
     limit: int,
 ) -> Joined:
     """Return the portfolio of symbols that share one account, 1 at the start; ``columns`` are its trades.
 
-    Holding every symbol is counted as for symbols that share nothing.
+    ``parts`` are what of some of them was sold before the rest: instant, price, part. Holding every symbol is counted
+    as for symbols that share nothing.
     """
     curves = _Curves()
     for bars in markets:
@@ -195,12 +212,13 @@ def joined_account(
     change = growth - 1.0
     gained = invested * change
     shares = columns["shares"] / capital
-    left = np.where(reason == OPEN, 0.0, shares * columns["exit_price"])
+    left = shares * columns["proceeds"]
     names = sorted(bars.symbol for bars in markets)
     part = {
         "symbols": names,
         "trade_symbol": columns["symbol"].tobytes(),
         "trade_columns": {name: columns[name].tobytes() for name in (*_TRADE_TYPES, "shares")},
+        "trade_parts": list(parts.items()),
     }
     return Joined(
         symbols=names,
@@ -250,6 +268,12 @@ def _instances(parts: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
         for name, kind in _TRADE_TYPES.items()
     }
     chosen = np.lexsort((place, columns["entry_at"]))[-limit:]
+    firsts = itertools.accumulate((len(part["trade_symbol"]) // 8 for part in parts), initial=0)
+    sold = {
+        first + at: [dict(zip(_PART_SOLD, each, strict=True)) for each in legs]
+        for first, part in zip(firsts, parts, strict=False)
+        for at, legs in part["trade_parts"]
+    }
     # Said of every trade where one of them is short.
     is_mixed = bool((columns["side"][chosen] < 0).any())
     lists = [columns[name][chosen].tolist() for name in _TRADE_TYPES]
@@ -273,11 +297,22 @@ def _instances(parts: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
                 "capital_before": capital,
                 **({"side": "short" if side < 0 else "long"} if is_mixed else {}),
                 **({} if count is None else {"shares": count}),
+                **({"parts_sold": sold[row]} if row in sold else {}),
             },
         }
-        for which, entry_at, exit_at, bars_held, entry_price, exit_price, growth, capital, reason, side, count in zip(
-            place[chosen].tolist(), *lists, shares, strict=True
-        )
+        for row, (
+            which,
+            entry_at,
+            exit_at,
+            bars_held,
+            entry_price,
+            exit_price,
+            growth,
+            capital,
+            reason,
+            side,
+            count,
+        ) in zip(chosen.tolist(), zip(place[chosen].tolist(), *lists, shares, strict=True), strict=True)
     ]
 
 

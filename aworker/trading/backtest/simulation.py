@@ -6,16 +6,18 @@ What happens in a bar, in this order (each point is one where engines differ):
 2. Inside the bar, the entry bar included: the stop, else the target. The stop is the higher of ``stop_loss`` below the
    entry price and ``trailing_stop`` below the highest price since entry known before the bar. Opened below the stop:
    the open. Opened above the target: the target.
+   Parts that are sold before the rest are in `scaling`.
 3. At the close: the rules are looked at. Where entry and exit both hold, nothing is opened.
 
 A signal to sell short where a long position is held, or to buy where a short one is, also ends that position, both at
 one open. Where both sides signal, neither does.
 
-Slippage moves every fill against the trade, the commission is paid on the value filled. The whole capital goes into the
-one position, in fractions of a share: a short sells what a long position would have bought, and pays ``borrow`` a year
-of 365 days on that value. A short whose loss reaches the capital is bought back there, and the trading ends. A trade
-still open at the end is worth the last close, without costs of leaving it. A bar with an undefined or not positive
-price does not exist for trading: orders wait for the next that does.
+Slippage moves every fill against the trade; the commission is paid on the value filled, ``per_share`` on every share.
+The whole capital goes into the one position, in fractions of a share: a short sells what a long position would have
+bought, and pays ``borrow`` a year of 365 days on that value. A short whose price has doubled, so that its loss reaches
+the capital, is bought back there, and the trading ends. A trade still open at the end is worth the last close, without
+costs of leaving it. A bar with an undefined or not positive price does not exist for trading: orders wait for the next
+that does.
 
 Invariant: no value of a bar is used before it is known, so that bars cut off at the end change no earlier trade.
 
@@ -27,13 +29,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aworker.trading.backtest.costs import Costs
 from aworker.trading.backtest.limits import FLAT, MAX_BARS, OPEN, REASONS, RUIN, SIGNAL, Limits
+from aworker.trading.backtest.scaling import Scaling, Sold, Trade, mean_price
 from aworker.trading.bars.store import COLUMNS, Bars
 from aworker.trading.strategies.strategy import Risk
 
@@ -60,6 +65,7 @@ class Simulation:
     entry_price: Floats
     """Slippage included, commission not; so also ``exit_price``."""
     exit_price: Floats
+    """The mean where it was left in parts, those still held at the last close."""
     growth: Floats
     """What 1 invested became, all costs paid; not below 0."""
     capital: Floats
@@ -71,6 +77,10 @@ class Simulation:
     equity: Floats
     held: Booleans
     """Whether a position is held at the close."""
+    proceeds: Floats
+    """What of a share was sold before and at the end, at its prices; less than ``exit_price`` where some is open."""
+    parts: dict[int, list[Sold]]
+    """Of trades that were left in parts: what was sold before the rest."""
 
 
 YEAR_S = 365 * 86_400
@@ -78,7 +88,7 @@ YEAR_S = 365 * 86_400
 
 def simulate(
     bars: Bars,
-    entry: Booleans,
+    entry: Booleans | None,
     exit: Booleans | None,
     risk: Risk,
     reentry: str = "cycle",
@@ -89,25 +99,34 @@ def simulate(
     short: Booleans | None = None,
     cover: Booleans | None = None,
     borrow: float = 0.0,
+    whens: Mapping[str, Booleans] = MappingProxyType({}),
+    per_share: float = 0.0,
 ) -> Simulation:
     """Trade one symbol on its signals, bool[n] each at the close of a bar.
 
-    ``exit`` None means that there is no exit rule; then ``cycle``, which waits for an exit signal after a stop, waits
-    for a new entry signal like ``edge``. ``levels`` are what the rules of ``risk`` say at each close. ``flat`` says of
-    each bar whether nothing is held or bought any more, and whether a position of the day before is closed. ``short``
-    and ``cover`` are entry and exit of the short side; ``borrow`` is what a short pays a year, a fraction.
+    ``entry`` None means that it is only sold short, ``exit`` None that there is no exit rule; then ``cycle``, which
+    waits for an exit signal after a stop, waits for a new entry signal like ``edge``. ``levels`` are what the rules of
+    ``risk`` say at each close. ``flat`` says of each bar whether nothing is held or bought any more, and whether a
+    position of the day before is closed. ``short`` and ``cover`` are entry and exit of the short side; ``borrow`` is
+    what a short pays a year, a fraction. ``whens`` are the conditions of ``risk.scale_out``, ``per_share`` is money a
+    side.
     """
-    orders = Orders(entry, exit, short, cover, levels, flat)
+    costs = Costs(commission, slippage, borrow, per_share)
+    orders = Orders(entry, exit, short, cover, levels, flat, whens)
     places = tradable(bars)
     if places is None:
-        return _simulate(bars, orders, risk, reentry, commission, slippage, borrow)
-    made = _simulate(bars_at(bars, places), orders.at(places), risk, reentry, commission, slippage, borrow)
+        return _simulate(bars, orders, risk, reentry, costs)
+    made = _simulate(bars_at(bars, places), orders.at(places), risk, reentry, costs)
     # A bar that does not exist for trading leaves equity and position as they were.
     latest = np.searchsorted(places, np.arange(len(bars)), side="right") - 1
     known = latest >= 0
     equity, held = np.ones(len(bars)), np.zeros(len(bars), np.bool_)
     equity[known], held[known] = made.equity[latest[known]], made.held[latest[known]]
-    return replace(made, entry_bar=places[made.entry_bar], exit_bar=places[made.exit_bar], equity=equity, held=held)
+    parts = {
+        place: [each._replace(bar=places.item(each.bar)) for each in sold] for place, sold in made.parts.items()
+    }  # fmt: skip
+    entry_bar, exit_bar = places[made.entry_bar], places[made.exit_bar]
+    return replace(made, entry_bar=entry_bar, exit_bar=exit_bar, equity=equity, held=held, parts=parts)
 
 
 def tradable(bars: Bars) -> Integers | None:
@@ -128,19 +147,24 @@ def bars_at(bars: Bars, places: Integers) -> Bars:
 class Orders:
     """The signals of one symbol, as `simulate` takes them."""
 
-    entry: Booleans
+    entry: Booleans | None
+    """None of what is only sold short."""
     exit: Booleans | None
     short: Booleans | None
     cover: Booleans | None
     levels: Mapping[str, Floats]
     flat: tuple[Booleans, Booleans] | None
+    whens: Mapping[str, Booleans] = field(default_factory=dict)
+    """The conditions of ``risk.scale_out``, by name."""
 
     def at(self, places: Integers) -> Orders:
         """Return those of some of the bars."""
-        exit, short, cover = (None if each is None else each[places] for each in (self.exit, self.short, self.cover))
+        signals = (self.entry, self.exit, self.short, self.cover)
+        entry, exit, short, cover = (None if each is None else each[places] for each in signals)
         levels = {name: level[places] for name, level in self.levels.items()}
         flat = None if self.flat is None else (self.flat[0][places], self.flat[1][places])
-        return Orders(self.entry[places], exit, short, cover, levels, flat)
+        whens = {name: when[places] for name, when in self.whens.items()}
+        return Orders(entry, exit, short, cover, levels, flat, whens)
 
 
 class Side:
@@ -178,19 +202,18 @@ class Side:
 
 def _sides(orders: Orders, limits: Limits, reentry: str) -> list[Side]:
     known = limits.known()
-    entry = orders.entry if known is None else orders.entry & known
-    if orders.short is None:
-        return [Side(1, entry, orders.exit, orders, reentry)]
-    short = orders.short if known is None else orders.short & known
+    entry, short = (
+        side if side is None or known is None else side & known for side in (orders.entry, orders.short)
+    )  # fmt: skip
+    if short is None:
+        return [] if entry is None else [Side(1, entry, orders.exit, orders, reentry)]
+    if entry is None:
+        return [Side(-1, short, orders.cover, orders, reentry)]
     # A signal of the other side is an exit.
     long_, short = entry & ~short, short & ~entry
     exit = short if orders.exit is None else orders.exit | short
     cover = long_ if orders.cover is None else orders.cover | long_
     return [Side(1, long_, exit, orders, reentry), Side(-1, short, cover, orders, reentry)]
-
-
-Trade = tuple[int, int, float, float, int, int]
-"""The bars of entry and exit (as many as there are when it is open), the prices paid and got, the reason, the side."""
 
 
 class Trading:
@@ -201,8 +224,13 @@ class Trading:
         self._risk, self._slippage = risk, slippage
         self.limits = {1: Limits(bars, risk, orders.levels)}
         self.sides = _sides(orders, self.limits[1], reentry)
-        if len(self.sides) > 1:
+        if orders.short is not None:
             self.limits[-1] = Limits(bars, risk, orders.levels, -1)
+        self._scaling = {
+            side: Scaling(risk, limits, orders.whens, slippage)
+            for side, limits in self.limits.items()
+            if risk.scale_out
+        }
         self._closings: list[int] = []
         if orders.flat is not None:
             self._closings = np.flatnonzero(orders.flat[0] | orders.flat[1]).tolist()
@@ -228,7 +256,12 @@ class Trading:
             if hit is not None:
                 end, price, reason = hit
                 got = price * worse
-        return start, end, paid, got, reason, side.sign
+        trade = start, end, paid, got, reason, side.sign
+        return self._scaling[side.sign].ended(trade) if self._scaling else trade
+
+    def sold(self, trade: Trade) -> list[Sold]:
+        """Return the parts of a trade that were sold before the rest."""
+        return self._scaling[trade[5]].sold(trade) if self._scaling else []
 
     def leave(self, side: Side, end: int, reason: int) -> None:
         """Go on after a trade of a side."""
@@ -239,11 +272,9 @@ class Trading:
                 other.now = max(other.now, end - 1 if reason == SIGNAL else end)
 
 
-def _simulate(
-    bars: Bars, orders: Orders, risk: Risk, reentry: str, commission: float, slippage: float, borrow: float
-) -> Simulation:
+def _simulate(bars: Bars, orders: Orders, risk: Risk, reentry: str, costs: Costs) -> Simulation:
     # Jumps from event to event: the lists hold the bars at which something can happen.
-    trading = Trading(bars, orders, risk, reentry, slippage)
+    trading = Trading(bars, orders, risk, reentry, costs.slippage)
     trades: list[Trade] = []
     while True:
         signal, side = _next(trading.sides)
@@ -255,7 +286,8 @@ def _simulate(
         if reason in (OPEN, RUIN):
             break
         trading.leave(side, end, reason)
-    return _counted(bars, trades, commission, borrow)
+    parts = {place: sold for place, trade in enumerate(trades) if (sold := trading.sold(trade))}
+    return _counted(bars, trades, parts, costs)
 
 
 def _next(sides: list[Side]) -> tuple[int, Side | None]:
@@ -267,21 +299,30 @@ def _next(sides: list[Side]) -> tuple[int, Side | None]:
     return first
 
 
-def _counted(bars: Bars, trades: list[Trade], commission: float, borrow: float) -> Simulation:
+def _counted(bars: Bars, trades: list[Trade], parts: dict[int, list[Sold]], costs: Costs) -> Simulation:
+    commission, borrow, per_share = costs.commission, costs.borrow, costs.per_share
     count, close = len(bars), bars.close
     table = np.array(trades, np.float64).reshape(len(trades), 6)
     starts, ends, reasons = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 4].astype(np.int8)
     paid_, got_, side = table[:, 2], table[:, 3], table[:, 5].astype(np.int8)
-    cost = paid_ * (1.0 + commission)
+    cost = paid_ * (1.0 + commission) + per_share
     leaving = np.where(reasons == OPEN, 0.0, commission)
-    growth = got_ * (1.0 - leaving) / cost
+    ending = np.where(reasons == OPEN, 0.0, per_share)
+    growth = np.maximum((got_ * (1.0 - leaving) - ending) / cost, 0.0)
     is_short = side < 0
     is_mixed = bool(is_short.any())
     if is_mixed:
         last = np.minimum(ends, count - 1)
         fee = borrow * (bars.timestamp[last] - bars.timestamp[starts]) / YEAR_S
-        short_growth = 1.0 + (paid_ * (1.0 - commission) - got_ * (1.0 + leaving) - paid_ * fee) / cost
+        owed_ = got_ * (1.0 + leaving) + ending + paid_ * fee
+        short_growth = 1.0 + (paid_ * (1.0 - commission) - per_share - owed_) / cost
         growth = np.where(is_short, np.where(reasons == RUIN, 0.0, np.maximum(short_growth, 0.0)), growth)
+    proceeds = np.where(reasons == OPEN, 0.0, got_)
+    courses: dict[int, _Course] = {}
+    for place, sold in parts.items():
+        course = courses[place] = _Course(bars, trades[place], sold, costs)
+        growth[place] = course.growth
+        proceeds[place], got_[place] = course.proceeds, course.exit_price
     capital = np.cumprod(np.concatenate([[1.0], growth]))
     # Stretches by turns in cash and in shares: a value at a close is shares x price, or the cash.
     borders = np.empty(2 * len(trades) + 2, np.int64)
@@ -298,8 +339,12 @@ def _counted(bars: Bars, trades: list[Trade], commission: float, borrow: float) 
         part = slice(starts.item(place), ends.item(place))
         paid, shares = paid_.item(place), (capital[place] / cost[place]).item()
         fees = paid * borrow * (bars.timestamp[part] - bars.timestamp[part.start]) / YEAR_S
-        owed = close[part] - paid * (1.0 - commission) + fees
+        owed = close[part] - paid * (1.0 - commission) + per_share + fees
         equity[part] = np.maximum(capital[place] - shares * owed, 0.0)
+    for place, course in courses.items():
+        # Before the first part is sold the worth is that of any trade, to the last bit.
+        first = parts[place][0].bar
+        equity[first : ends.item(place)] = capital[place] * course.values[first - starts.item(place) :]
     return Simulation(
         entry_bar=starts,
         exit_bar=np.minimum(ends, count - 1),
@@ -312,4 +357,39 @@ def _counted(bars: Bars, trades: list[Trade], commission: float, borrow: float) 
         side=side,
         equity=equity,
         held=held,
+        proceeds=proceeds,
+        parts=parts,
     )
+
+
+class _Course:
+    """What 1 invested in a trade that is left in parts was worth at its closes, and what it became."""
+
+    def __init__(self, bars: Bars, trade: Trade, sold: list[Sold], costs: Costs) -> None:
+        start, end, paid, got, reason, side = trade
+        rate, cost = costs.commission, costs.of_a_share(paid)
+        close, last = bars.close[start:end], min(end, len(bars) - 1)
+        fees = paid * costs.borrow / YEAR_S * (bars.timestamp[start : last + 1] - bars.timestamp[start])
+        # Of a short what was kept aside, and what the sale brought.
+        kept = paid * (1.0 + rate) + paid * (1.0 - rate)
+
+        def worth(price: Any, fee: Any) -> Any:
+            return price if side > 0 else kept - price - fee
+
+        def back(price: float, fee: float) -> float:
+            return float(worth(price, fee)) - price * rate - costs.per_share
+
+        rest, cash = np.ones(len(close)), np.zeros(len(close))
+        total = 0.0
+        for each in sold:
+            at = each.bar - start
+            money = each.part * back(each.price, fees.item(at))
+            total += money
+            cash[at:] += money
+            rest[at:] -= each.part
+        left = 1.0 - sum(each.part for each in sold)
+        total += left * (float(worth(got, fees.item(-1))) if reason == OPEN else back(got, fees.item(-1)))
+        self.exit_price = mean_price(sold, got)
+        self.proceeds = mean_price(sold, 0.0 if reason == OPEN else got)
+        self.growth = max(total / cost, 0.0)
+        self.values = np.maximum((cash + worth(close, fees[: len(close)]) * rest) / cost, 0.0)

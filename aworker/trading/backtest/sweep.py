@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from aworker.errors import RequestDeclined, TaskCancelled
 from aworker.trading.backtest.backtest import orders_of, plan_chunks, run_backtest, traded
+from aworker.trading.backtest.costs import Costs
 from aworker.trading.backtest.parameters import check_parameters, combination, filled, names_in, typed
 from aworker.trading.backtest.performance import (
     FIGURES,
@@ -314,7 +315,7 @@ class _Run:
 
     def _trade(self, strategies: list[_Strategy], bars: Bars, first: int, rows: Floats) -> None:
         asked, known = self._asked, Known()
-        costs = (asked.commission, asked.slippage, asked.borrow)
+        costs = Costs(asked.commission, asked.slippage, asked.borrow, asked.per_share)
         with np.errstate(over="ignore", invalid="ignore"):
             for place, (rules, program, others) in enumerate(strategies):
                 if place % _LOOKS == 0 and self._context.cancelled:

@@ -10,7 +10,7 @@ import polars as pl
 
 from aworker.errors import ConfigError
 from aworker.trading.backtest.performance import drawdowns
-from aworker.trading.report.report import curve_of
+from aworker.trading.report.report import curve_of, parts_text
 
 _WRITE: dict[str, Callable[[pl.DataFrame, Path], None]] = {
     "csv": lambda frame, file: frame.write_csv(file, datetime_format="%Y-%m-%dT%H:%M:%SZ"),
@@ -33,6 +33,9 @@ def trades_table(result: dict[str, Any]) -> pl.DataFrame:
     more = dict.fromkeys(name for trade in instances for name in trade["strategy_results"])
     for name in more or ("exit_reason", "bars_held", "capital_before"):
         columns[name] = [trade["strategy_results"].get(name) for trade in instances]
+    if "parts_sold" in columns:
+        timeframe = result["summary"]["timeframe"]
+        columns["parts_sold"] = [parts_text(each, timeframe) for each in columns["parts_sold"]]
     return pl.DataFrame(columns)
 
 

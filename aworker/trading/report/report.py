@@ -28,6 +28,7 @@ from aworker.trading.report.figures import (
     shade,
     years,
 )
+from aworker.trading.strategies.strategy import percent_text
 
 if TYPE_CHECKING:
     from aworker.execution.context import Context
@@ -132,6 +133,7 @@ def make_report(request: dict[str, Any], context: Context) -> str:
             made_from=asked.result["made_from"],
             timeframe=timeframe,
             has_account=any(line.startswith("capital:") for line in asked.result["made_from"]["rules"]),
+            has_parts=any(line.startswith("scale_out:") for line in asked.result["made_from"]["rules"]),
             columns=[name for name, _ in others],
             figures=[
                 (label, form, metrics.get(field), [each.get(field) for _, each in others])
@@ -172,7 +174,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(figure=figure, short=short, date=date, sign=sign)
+    made.filters.update(figure=figure, short=short, date=date, sign=sign, parts=parts_text)
     return made
 
 
@@ -216,6 +218,21 @@ def curve_of(points: list[list[Any]]) -> tuple[Integers, Floats]:
     """Return a result's [epoch s, value] pairs as instants and values."""
     table = np.array(points, np.float64).reshape(len(points), 2)
     return table[:, 0].astype(np.int64), table[:, 1].copy()
+
+
+def last_price(trade: dict[str, Any]) -> float:
+    """Return the price at which a trade ended; ``exit_price`` is the mean where parts were sold before."""
+    mean, sold = float(trade["exit_price"]), trade["strategy_results"].get("parts_sold", [])
+    left = 1.0 - sum(each["part"] for each in sold)
+    return (mean - sum(each["part"] * each["price"] for each in sold)) / left if sold else mean
+
+
+def parts_text(sold: list[dict[str, Any]] | None, timeframe: str) -> str | None:
+    """Return what of a trade was sold before the rest, as in ``2020-01-02 50% at 11``; None without any."""
+    if not sold:
+        return None
+    legs = ((date(each["timestamp"], timeframe), percent_text(round(each["part"], 6)), each["price"]) for each in sold)
+    return "; ".join(f"{day} {part} at {price:.10g}" for day, part, price in legs)
 
 
 def _benchmark(store: BarStore, symbol: str, timeframe: str, timestamp: Integers) -> Floats:
@@ -297,13 +314,17 @@ def _prices(bars: Bars, trades: list[dict[str, Any]]) -> Chart:
     for trade in shown:
         entry = place(trade["timestamp"], trade["entry_price"])
         exit_at = trade["exit_timestamp"]
-        out = place(int(bars.timestamp[-1]) if exit_at is None else exit_at, trade["exit_price"])
+        out = place(int(bars.timestamp[-1]) if exit_at is None else exit_at, last_price(trade))
         change = trade["future_return"]
         spans.append(Span("gain" if change > 0 else "loss", *entry, *out))
         day, price = date(trade["timestamp"], bars.timeframe), figure(trade["entry_price"], "price")
         marks.append(Mark("entry", *entry, f"in {day} at {price}"))
+        for each in trade["strategy_results"].get("parts_sold", []):
+            day, price = date(each["timestamp"], bars.timeframe), figure(each["price"], "price")
+            part = figure(each["part"], "percent")
+            marks.append(Mark("part", *place(each["timestamp"], each["price"]), f"{part} out {day} at {price}"))
         if exit_at is not None:
-            day, price = date(exit_at, bars.timeframe), figure(trade["exit_price"], "price")
+            day, price = date(exit_at, bars.timeframe), figure(last_price(trade), "price")
             marks.append(Mark("exit", *out, f"out {day} at {price}, {figure(change, 'percent')}"))
     return Chart(
         f"Closing price of {bars.symbol} with {len(shown):,} trades",

@@ -54,7 +54,9 @@ Write every window as a number, also where it is the usual one.
 With side "short", entry sells short and exit buys back; short and cover are the rules of a short side beside entry and
 exit. stop_loss, take_profit, trailing_stop and break_even are fractions (0.05 is 5%) or, as text, a
 distance in price: "2" is 2 dollars, "2 * atr(14)" two ATRs, "2R" (of the target and break_even) twice what the stop
-risks. stop_price and target_price are texts that give a price: "lowest(low, 10)". Symbols: null is all.
+risks. scale_out sells parts of the position before the rest: {{"part": 0.5, "at": "1R"}} where it has gained as much,
+{{"part": 0.5, "when": "rsi(close, 14) > 70"}} at the open after the condition held. stop_price and target_price are
+texts that give a price: "lowest(low, 10)". Symbols: null is all.
 Leave out what the words do not ask for. Say in "assumptions" whatever you decided that the words leave open, and what
 became of each number that does not stand in the rules as it was written ("2 weeks: 10 bars").
 Never drop a part of what the words ask for: when the language cannot say it, "strategy" is null and "cannot" says what.

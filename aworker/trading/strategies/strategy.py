@@ -17,6 +17,8 @@ import msgspec
 from aworker.errors import RequestDeclined
 from aworker.trading.rules import SERIES, RuleError, compile_program, parse_rule
 from aworker.trading.rules.functions import OF_THE_DAY
+from aworker.trading.strategies import parts
+from aworker.trading.strategies.parts import Part
 
 MAX_NAME_CHARACTERS = 120
 MAX_DESCRIPTION_CHARACTERS = 2_000
@@ -77,6 +79,8 @@ class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     """A rule for the price of the target, as it stood at the close before."""
     max_bars: Annotated[int, msgspec.Meta(ge=1, le=MAX_BARS_HELD)] | None = None
     """Bars after which the trade is closed at the next open, >= 1."""
+    scale_out: Annotated[tuple[Part, ...], msgspec.Meta(max_length=parts.MOST_PARTS)] = ()
+    """Parts that are sold before the rest."""
 
 
 LIMITS = ("stop_loss", "take_profit", "trailing_stop", "break_even", "stop_price", "target_price")
@@ -90,8 +94,9 @@ def multiple_of_risk(limit: str) -> float | None:
 
 
 def limit_rules(risk: Risk) -> dict[str, str]:
-    """Return the limits that are rules, field -> text, for `compile_program`."""
+    """Return the limits that are rules, field -> text, for `compile_program`; parts by `parts.name_of`."""
     texts = {name: getattr(risk, name) for name in LIMITS}
+    texts |= {parts.name_of(place): each.at for place, each in enumerate(risk.scale_out)}
     return {name: text for name, text in texts.items() if isinstance(text, str) and multiple_of_risk(text) is None}
 
 
@@ -211,8 +216,8 @@ def check_rules(rules: Rules) -> Rules:
     _check_sides(checked)
     _check_account(checked)
     try:
-        levels, sides = limit_rules(checked.risk), side_rules(checked)
-        program = compile_program(checked.entry, checked.exit, checked.rank, levels, conditions=sides)
+        levels, conditions = limit_rules(checked.risk), condition_rules(checked)
+        program = compile_program(checked.entry, checked.exit, checked.rank, levels, conditions=conditions)
     except RuleError as error:
         raise StrategyInvalid(f"rules must be a program within its limits, was not; {error.message}") from None
     if rules.timeframe not in TIMEFRAMES:
@@ -223,9 +228,11 @@ def check_rules(rules: Rules) -> Rules:
     return checked
 
 
-def side_rules(rules: Rules) -> dict[str, str]:
-    """Return the rules of a short side beside the long one, field -> text, for `compile_program`."""
-    return {name: text for name, text in (("short", rules.short), ("cover", rules.cover)) if text is not None}
+def condition_rules(rules: Rules) -> dict[str, str]:
+    """Return the rules of a short side and of parts that are sold, field -> text, for `compile_program`."""
+    texts = {"short": rules.short, "cover": rules.cover}
+    texts |= {parts.name_of(place): each.when for place, each in enumerate(rules.risk.scale_out)}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def _check_sides(rules: Rules) -> None:
@@ -240,6 +247,10 @@ def _check_sides(rules: Rules) -> None:
             if getattr(rules.risk, field) is not None:
                 hint = "a price cannot be one for both sides; use a distance"
                 raise _invalid(f"rules.risk.{field}", "left out with short", getattr(rules.risk, field), hint)
+        for place, each in enumerate(rules.risk.scale_out):
+            if each.when is not None:
+                hint = "a condition cannot be one for both sides; use at and a distance"
+                raise _invalid(f"rules.risk.scale_out[{place}].when", "left out with short", each.when, hint)
 
 
 def _check_account(rules: Rules) -> None:
@@ -290,7 +301,11 @@ def _check_times(rules: Rules, operations: set[str]) -> None:
 
 
 def _checked_risk(risk: Risk) -> Risk:
-    rules = {name: _rule_text(f"rules.risk.{name}", text, "score") for name, text in limit_rules(risk).items()}
+    rules: dict[str, Any] = {
+        name: _rule_text(f"rules.risk.{name}", text, "score")
+        for name, text in limit_rules(risk).items()
+        if name in LIMITS
+    }
     for field, text in rules.items():
         if _is_number(text) and not float(text) > 0:
             raise _invalid(f"rules.risk.{field}", "above 0", text, "$2 is two of the currency")
@@ -301,9 +316,7 @@ def _checked_risk(risk: Risk) -> Risk:
                 continue
             if field in ("stop_loss", "trailing_stop"):
                 raise _invalid(f"rules.risk.{field}", "a fraction or a distance", value, "R is what it risks itself")
-            if (risk.stop_loss, risk.trailing_stop, risk.stop_price) == (None, None, None):
-                raise _invalid(f"rules.risk.{field}", "a multiple of a stop's risk", value, "give a stop_loss too")
-            rules[field] = f"{multiple_of_risk(value):g}R"
+            rules[field] = _checked_multiple(risk, f"rules.risk.{field}", value)
         elif field in ("stop_loss", "trailing_stop"):
             if value is not None and not 0 < value < 1:
                 raise _invalid(f"rules.risk.{field}", "a fraction, 0 < x < 1", value, "0.05 is 5%")
@@ -314,7 +327,43 @@ def _checked_risk(risk: Risk) -> Risk:
         raise _invalid(
             "rules.risk.max_bars", f"1 to {MAX_BARS_HELD:,} bars", risk.max_bars, "leave it out for no limit"
         )
-    return msgspec.structs.replace(risk, **rules)
+    scale_out = tuple(_checked_part(risk, place, each) for place, each in enumerate(risk.scale_out))
+    if len(scale_out) > parts.MOST_PARTS or parts.total(scale_out) > 2.0 - parts.ALL:
+        sold = f"{len(scale_out)} of {parts.total(scale_out):.6g} in all"
+        rule = f"at most {parts.MOST_PARTS} parts of 100% in all"
+        raise _invalid("rules.risk.scale_out", rule, sold, "parts are of the position as it was bought")
+    return msgspec.structs.replace(risk, **rules, scale_out=scale_out)
+
+
+def _checked_multiple(risk: Risk, path: str, value: str) -> str:
+    if (risk.stop_loss, risk.trailing_stop, risk.stop_price) == (None, None, None):
+        raise _invalid(path, "a multiple of a stop's risk", value, "give a stop_loss too")
+    multiple = multiple_of_risk(value)
+    if not multiple:
+        raise _invalid(path, "a multiple above 0", value, "1R is what the stop risks")
+    return f"{multiple:.10g}R"
+
+
+def _checked_part(risk: Risk, place: int, part: Part) -> Part:
+    path = f"rules.risk.scale_out[{place}]"
+    if not 0 < part.part <= 1:
+        raise _invalid(f"{path}.part", "a fraction, 0 < x <= 1", part.part, "0.5 sells half")
+    if (part.at is None) == (part.when is None):
+        raise _invalid(path, "with one of at and when", part.at, "write 50% at 1R or 50% when rsi(close, 14) > 70")
+    if part.when is not None:
+        return msgspec.structs.replace(part, when=_rule_text(f"{path}.when", part.when, "condition"))
+    at: float | str
+    if not isinstance(part.at, str):
+        at = part.at or 0.0
+        if not 0 < at <= MAX_TAKE_PROFIT:
+            raise _invalid(f"{path}.at", f"a fraction, 0 < x <= {MAX_TAKE_PROFIT:,}", at, "0.1 is a gain of 10%")
+    elif multiple_of_risk(part.at) is not None:
+        at = _checked_multiple(risk, f"{path}.at", part.at)
+    else:
+        at = _rule_text(f"{path}.at", part.at, "score")
+        if _is_number(at) and not float(at) > 0:
+            raise _invalid(f"{path}.at", "above 0", at, "$2 is two of the currency")
+    return msgspec.structs.replace(part, at=at)
 
 
 def check_symbols(symbols: tuple[str, ...] | list[str], path: str) -> tuple[str, ...]:
@@ -354,6 +403,7 @@ def source_text(rules: Rules) -> str:
     for field in LIMITS:
         value = getattr(rules.risk, field)
         lines.append((field, None if value is None else _limit_text(value)))
+    lines.append(("scale_out", ", ".join(_part_text(each) for each in rules.risk.scale_out) or None))
     lines.append(("max_bars", None if rules.risk.max_bars is None else str(rules.risk.max_bars)))
     lines.append(("symbols", None if rules.symbols is None else ", ".join(rules.symbols)))
     lines.append(("timeframe", None if rules.timeframe == "1d" else rules.timeframe))
@@ -377,6 +427,7 @@ SOURCE_KEYS = (
     "break_even",
     "stop_price",
     "target_price",
+    "scale_out",
     "max_bars",
     "symbols",
     "timeframe",
@@ -413,6 +464,7 @@ _KEY_SYNONYMS = {
         "take_profit": "profit target tp",
         "trailing_stop": "trail trailing trailing_stop_loss",
         "break_even": "breakeven move_to_break_even",
+        "scale_out": "scale partial partials partial_exit partial_exits take_partial sell_part targets",
         "max_bars": "hold holding_period max_hold max_holding",
         "symbols": "symbol ticker tickers universe watchlist",
         "timeframe": "bar_size bars interval",
@@ -518,6 +570,8 @@ def apply_fields(rules: Rules, fields: dict[str, str]) -> Rules:
     risk: dict[str, Any] = {
         key: None if given[key] is None else _limit(f"source.{key}", key, fields[key]) for key in LIMITS if key in given
     }
+    if "scale_out" in given:
+        risk["scale_out"] = () if given["scale_out"] is None else _parts(fields["scale_out"])
     if "max_bars" in given:
         text = given["max_bars"]
         if text is not None and not (text.isascii() and text.isdigit() and len(text) <= 9):
@@ -543,13 +597,13 @@ def symbols_from_text(text: str, path: str) -> tuple[str, ...] | None:
 def describe(rules: Rules) -> str:
     """Say in a sentence what rules do, in their own terms."""
     opens, closes = ("Sells short", "buys back") if rules.side == "short" else ("Buys", "sells")
-    parts = [f"{opens} when {rules.entry}"]
+    clauses = [f"{opens} when {rules.entry}"]
     if rules.exit is not None:
-        parts.append(f"{closes} when {rules.exit}")
+        clauses.append(f"{closes} when {rules.exit}")
     if rules.short is not None:
-        parts.append(f"sells short when {rules.short}")
+        clauses.append(f"sells short when {rules.short}")
     if rules.cover is not None:
-        parts.append(f"buys back when {rules.cover}")
+        clauses.append(f"buys back when {rules.cover}")
     risk = rules.risk
     said = {
         "stop_loss": "stops out at a loss of {}",
@@ -560,19 +614,23 @@ def describe(rules: Rules) -> str:
         "target_price": "takes the profit at {}",
     }
     limits = {field: getattr(risk, field) for field in LIMITS}
-    parts += [said[field].format(_limit_text(value)) for field, value in limits.items() if value is not None]
+    clauses += [said[field].format(_limit_text(value)) for field, value in limits.items() if value is not None]
+    if risk.scale_out:
+        clauses.append(
+            f"sells {', '.join(_part_text(each) for each in risk.scale_out)} of the position before the rest"
+        )
     if risk.max_bars is not None:
-        parts.append(f"holds at most {risk.max_bars} bars")
+        clauses.append(f"holds at most {risk.max_bars} bars")
     if rules.account is not None:
         most = rules.account.max_positions
         places = "as many positions as symbols" if most is None else f"at most {most} positions"
-        parts.append(f"shares {rules.account.capital:,.10g} among {places} of {_size_text(rules.account.size)}")
+        clauses.append(f"shares {rules.account.capital:,.10g} among {places} of {_size_text(rules.account.size)}")
     if rules.flat_at is not None:
-        parts.append(f"holds nothing from {rules.flat_at} {rules.timezone} on")
+        clauses.append(f"holds nothing from {rules.flat_at} {rules.timezone} on")
     if rules.rank is not None:
-        parts.append(f"ranks by {rules.rank}")
+        clauses.append(f"ranks by {rules.rank}")
     universe = "every symbol" if rules.symbols is None else ", ".join(rules.symbols)
-    text = "; ".join(parts) + f". Trades {universe} on {rules.timeframe} bars."
+    text = "; ".join(clauses) + f". Trades {universe} on {rules.timeframe} bars."
     return text if len(text) <= MAX_DESCRIPTION_CHARACTERS else text[: MAX_DESCRIPTION_CHARACTERS - 3] + "..."
 
 
@@ -682,6 +740,22 @@ def _limit(path: str, field: str, text: str) -> float | str:
     if multiple_of_risk(text) is not None or _LIKE_A_RULE.search(text) is not None:
         return text
     return _fraction(path, text)
+
+
+def _part_text(part: Part) -> str:
+    told = f"when {part.when}" if part.at is None else f"at {_limit_text(part.at)}"
+    return f"{percent_text(part.part)} {told}"
+
+
+def _parts(text: str) -> tuple[Part, ...]:
+    path, hint = "source.scale_out", "write 50% at 1R, 25% at 10%, or 50% when rsi(close, 14) > 70"
+    made = []
+    for amount, word, told in parts.split(text) or [("", "", "")]:
+        part = parts.amount(amount) if amount else None
+        if part is None:
+            raise _invalid(path, "parts of the position, each at a gain or when a condition holds", text, hint)
+        made.append(Part(part, when=told) if word == "when" else Part(part, _limit(path, "take_profit", told)))
+    return tuple(made)
 
 
 def _fraction(path: str, text: str) -> float:

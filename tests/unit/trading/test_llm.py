@@ -116,7 +116,7 @@ def test_the_schema_is_strict() -> None:
 
     found = objects(answer_schema())
 
-    assert len(found) == 5
+    assert len(found) == 6
     assert all(node["additionalProperties"] is False for node in found)
     assert all(node["required"] == list(node["properties"]) for node in found)
     assert "default" not in str(answer_schema())
