@@ -1,6 +1,7 @@
 """The worker's side of the pool: who runs what, who waits, and that there are always enough children.
 
-1. The first call starts the fork server, ``processes`` children and one spare; with ``warm`` `open_pool` does.
+1. The first call starts the fork server; there are as many children as calls have ever been there at once, at most
+   ``processes``, and one spare; with ``warm`` `open_pool` starts them all.
 2. `Pool.call` queues a call; whenever a child is idle, the call whose turn it is goes to it.
 3. A child that ends, for whatever reason, fails its own call alone; the spare takes its place at once and the keeper,
    the pool's only task, starts a new spare.
@@ -270,6 +271,8 @@ class Pool:
         self._busy_with_chunks = 0
         self._numbers = 0
         self._is_needed = settings.warm
+        self._most_at_once = 0
+        """Calls that were there at the same moment, at most: so many children have been needed."""
         self._was_ready = False
         self._is_broken = False
         """Whether the children never became ready and the calls were told so."""
@@ -626,7 +629,7 @@ class Pool:
                     await self._lost_servers.pop().end()
                 if self._server is None:
                     self._server = await self._start_server()
-                while len(self._children) < self._size + 1 and self._server is not None:
+                while len(self._children) < self._wanted and self._server is not None:
                     await self._start_child(self._server)
             except (AworkerError, OSError) as error:
                 self._failed_starts += 1
@@ -635,8 +638,13 @@ class Pool:
                 if not self._was_ready and isinstance(error, ConfigError):
                     self._refuse(str(error))
 
+    @property
+    def _wanted(self) -> int:
+        return 1 + (self._size if self._settings.warm else min(self._size, self._most_at_once))
+
     def _need_children(self) -> None:
-        if not self._is_needed:
+        self._most_at_once = max(self._most_at_once, self._busy + len(self._waiting))
+        if not self._is_needed or len(self._children) < self._wanted:
             self._is_needed = True
             self._changed.set()
 

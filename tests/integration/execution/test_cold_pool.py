@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
+from pathlib import Path
 
 import anyio
 import pytest
 
 from aworker.config import PoolConfig
-from aworker.errors import ExecutionFailed
+from aworker.errors import ChildDied, ExecutionFailed
 from aworker.execution.pool import PoolSettings
 from tests.kit import pool_functions as functions
 from tests.kit.pools import children_of, eventually, pool_of, server_pid
@@ -18,7 +20,7 @@ from tests.kit.workers import config_of, running_worker
 from tests.kit.workers import eventually as eventually_so
 
 
-async def test_the_first_call_starts_all_children() -> None:
+async def test_the_first_call_starts_a_child_and_a_spare() -> None:
     async with pool_of(2, warm=False) as opened:
         before, cold = children_of(os.getpid()), opened.pool.stats()
 
@@ -27,9 +29,38 @@ async def test_the_first_call_starts_all_children() -> None:
         assert result == 5
         assert (cold.is_cold, cold.started, cold.size) == (True, 0, 2)
         assert server_pid() not in before
-        await eventually(lambda: opened.whole)
+        await eventually(lambda: opened.pool.stats().idle == 2)
         assert not opened.pool.stats().is_cold
+        assert opened.pool.stats().started == 2
     assert server_pid() == 0
+
+
+async def test_there_are_as_many_children_as_calls_were_there_at_once(tmp_path: Path) -> None:
+    async with pool_of(4, warm=False) as opened:
+
+        async def together(count: int) -> int:
+            go = tmp_path / f"go{count}"
+            async with anyio.create_task_group() as group:
+                for number in range(count):
+                    group.start_soon(partial(opened.run, functions.wait_for_file, str(go), task_id=f"{count}.{number}"))
+                await eventually(lambda: opened.pool.stats().busy == min(count, 4))
+                go.touch()
+            await eventually(lambda: opened.pool.stats().idle + opened.pool.stats().spare == min(count, 4) + 1)
+            return opened.pool.stats().started
+
+        assert [await together(count) for count in (1, 1, 3, 2, 9)] == [2, 2, 4, 4, 5]
+
+
+async def test_a_child_that_was_needed_and_dies_is_replaced() -> None:
+    async with pool_of(4, warm=False) as opened:
+        await opened.run(functions.nothing)
+        await eventually(lambda: opened.pool.stats().idle == 2)
+
+        with pytest.raises(ChildDied):
+            await opened.run(functions.exit_hard, 3)
+
+        await eventually(lambda: opened.pool.stats().idle == 2)
+        assert opened.pool.stats().started == 3
 
 
 async def test_a_pool_that_no_call_needed_starts_nothing() -> None:
