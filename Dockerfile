@@ -5,7 +5,7 @@ FROM python:3.12-slim
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY aworker aworker
-RUN pip install --no-cache-dir --constraint constraints.txt . \
+RUN pip install --no-cache-dir --constraint constraints.txt ".[trading,web,llm]" \
     && rm -rf aworker build \
     && useradd --system --no-create-home --uid 10001 aworker
 COPY config config

