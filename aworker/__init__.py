@@ -12,7 +12,7 @@ The map, from the top (imports point down only):
     tracing    spans by OpenTelemetry, where they are on
     logs, outcome, lease
     config, task, keys, encoding
-    metrics, errors, clock, ticks, traceparent
+    metrics, errors, clock, ticks, traceparent, extras
 
 The names below are the public ones; they are loaded when first used, so that ``import aworker`` stays cheap.
 """
