@@ -25,6 +25,7 @@ from aworker.execution.registry import Registry, declared
 from aworker.execution.schedules import schedules_of
 from aworker.extras import missing_of, to_install
 from aworker.logs import configure_logs, flush_logs, known_secrets
+from aworker.worker.service import ServiceManager
 from aworker.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ async def serve(
             config_path=config_path,
             load=load,
             schedules=schedules_of(live.value, registry),
+            service=ServiceManager(),
         )
         async with anyio.create_task_group() as group:
             group.start_soon(feed_when_ready)

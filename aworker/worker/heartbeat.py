@@ -54,6 +54,7 @@ class Heartbeat:
         *,
         on_renewal: Callable[[Renewal], None],
         on_cut: Callable[[], None],
+        on_turn: Callable[[], object] = bool,
         describe: Callable[[], tuple[Presence, dict[str, Minute]]],
         tick_s: float,
     ) -> None:
@@ -63,6 +64,7 @@ class Heartbeat:
         self._runs = runs
         self._on_renewal = on_renewal
         self._on_cut = on_cut
+        self._on_turn = on_turn
         self._describe = describe
         self._described = describe()
         self._described_at = float("-inf")
@@ -138,6 +140,7 @@ class Heartbeat:
         while not self._stop.is_set():
             config = self._live.value
             now = time.monotonic()
+            self._on_turn()
             ticked_at = self._ticked_at
             if config.worker.max_stall_s and now - ticked_at > config.worker.max_stall_s:
                 # Seen twice: where the whole process was stopped, the loop has a round in which to turn again.

@@ -49,6 +49,7 @@ from aworker.worker.presence import describe
 from aworker.worker.reaper import Reaper
 from aworker.worker.reload import LOOK_INTERVAL_S, Reload
 from aworker.worker.scheduler import Scheduler
+from aworker.worker.service import ServiceManager
 from aworker.worker.slot import CANCELLED, Slot
 from aworker.worker.state import WorkerState
 
@@ -89,9 +90,11 @@ class Supervisor:
         config_path: Path | None = None,
         load: Callable[[], Config] | None = None,
         schedules: tuple[ScheduleConfig, ...] = (),
+        service: ServiceManager | None = None,
     ) -> None:
         self._live = live
         self._registry = registry
+        self._service = service or ServiceManager({})
         self._config_hash = configuration_hash(live.value)
         self._preload = preload
         self._burst = burst
@@ -134,6 +137,8 @@ class Supervisor:
         """Claim nothing more and end when what runs has ended; called again: do not wait for it."""
         if self._draining.is_set():
             self._hurry.set()
+        else:
+            self._service.stopping(f"draining, {len(self._runs)} running tasks")
         self._draining.set()
 
     def state(self) -> WorkerState:
@@ -226,6 +231,7 @@ class Supervisor:
                 self._runs,
                 on_renewal=hear,
                 on_cut=drop_connections,
+                on_turn=self._service.alive,
                 describe=lambda: describe(self.state(), self._live.value, self._runs, self._type_limits, started_at_s),
                 tick_s=TICK_S,
             )
@@ -268,6 +274,7 @@ class Supervisor:
                         f"Worker {self.worker_id} is ready: {self._live.value.worker.slots} slots, "
                         f"{_children(pool)}, Redis at {queue.health.address}"
                     )
+                    self._service.ready(f"{self._live.value.worker.slots} slots, Redis at {queue.health.address}")
                     if self._on_ready is not None:
                         self._on_ready()
                 logger.info(f"Worker {self.worker_id} has drained")
