@@ -178,8 +178,8 @@ def orders_of(
     return Orders(*sides, levels=levels, flat=flat, whens=whens), signals.rank[first:]
 
 
-def traded(window: Bars, orders: Orders, rules: Rules, costs: Costs) -> Simulation:
-    """Trade one symbol alone; an order costs nothing there."""
+def traded(window: Bars, orders: Orders, rules: Rules, costs: Costs, *, is_tradable: bool = False) -> Simulation:
+    """Trade one symbol alone; an order costs nothing there. ``is_tradable`` tells that all its bars have prices."""
     return simulate(
         window,
         orders.entry,
@@ -195,6 +195,7 @@ def traded(window: Bars, orders: Orders, rules: Rules, costs: Costs) -> Simulati
         costs.borrow,
         orders.whens,
         costs.per_share,
+        is_tradable=is_tradable,
     )
 
 

@@ -24,6 +24,7 @@ _ZERO = 1e-14
 _ENOUGH_DAYS = 90
 _NEAR = 1 / 15
 CURVE_POINTS = 200
+_CACHED = 1 << 15
 
 
 def periods_per_year(bar_s: int, timestamp: NDArray[np.int64]) -> float:
@@ -155,6 +156,13 @@ FIGURES = (
 
 def measure_many(equity: Floats, periods: float) -> dict[str, Floats]:
     """Return FIGURES of many curves at once, a row each: what `measure` gives for every one, NaN for None."""
+    # A few curves at a time, as many as a processor's cache holds.
+    size = max(_CACHED // max(equity.shape[1], 1), 1)
+    parts = [_measured(equity[start : start + size], periods) for start in range(0, max(len(equity), 1), size)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in FIGURES}
+
+
+def _measured(equity: Floats, periods: float) -> dict[str, Floats]:
     count = equity.shape[1]
     with np.errstate(all="ignore"):
         growth = equity[:, -1] / equity[:, 0]
@@ -195,7 +203,10 @@ def sample_curve(timestamp: NDArray[np.int64], equity: Floats, points: int = CUR
         ends = [int(np.argmax(equity[: deepest + 1])), deepest]
         evenly = np.round(np.linspace(0, len(equity) - 1, points - len(ends))).astype(np.int64)
         places = np.unique(np.concatenate([evenly, ends]))
-    return [[int(timestamp[place]), finite(equity[place])] for place in places]
+    values = equity[places].tolist()
+    if not np.isfinite(equity[places]).all():
+        values = [finite(value) for value in values]
+    return [list(pair) for pair in zip(timestamp[places].tolist(), values, strict=True)]
 
 
 def finite(number: float | np.float64) -> float | None:

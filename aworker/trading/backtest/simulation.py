@@ -40,7 +40,7 @@ from aworker.trading.backtest.costs import Costs
 from aworker.trading.backtest.limits import FLAT, MAX_BARS, OPEN, REASONS, RUIN, SIGNAL, Limits
 from aworker.trading.backtest.scaling import Scaling, Sold, Trade, mean_price
 from aworker.trading.bars.store import COLUMNS, Bars
-from aworker.trading.strategies.strategy import Risk
+from aworker.trading.strategies.strategy import LIMITS, Risk
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -101,6 +101,8 @@ def simulate(
     borrow: float = 0.0,
     whens: Mapping[str, Booleans] = MappingProxyType({}),
     per_share: float = 0.0,
+    *,
+    is_tradable: bool = False,
 ) -> Simulation:
     """Trade one symbol on its signals, bool[n] each at the close of a bar.
 
@@ -109,11 +111,11 @@ def simulate(
     ``risk`` say at each close. ``flat`` says of each bar whether nothing is held or bought any more, and whether a
     position of the day before is closed. ``short`` and ``cover`` are entry and exit of the short side; ``borrow`` is
     what a short pays a year, a fraction. ``whens`` are the conditions of ``risk.scale_out``, ``per_share`` is money a
-    side.
+    side. ``is_tradable`` tells that all bars have prices, which is looked up otherwise.
     """
     costs = Costs(commission, slippage, borrow, per_share)
     orders = Orders(entry, exit, short, cover, levels, flat, whens)
-    places = tradable(bars)
+    places = None if is_tradable else tradable(bars)
     if places is None:
         return _simulate(bars, orders, risk, reentry, costs)
     made = _simulate(bars_at(bars, places), orders.at(places), risk, reentry, costs)
@@ -273,6 +275,14 @@ class Trading:
 
 
 def _simulate(bars: Bars, orders: Orders, risk: Risk, reentry: str, costs: Costs) -> Simulation:
+    if (
+        orders.short is None
+        and orders.entry is not None
+        and orders.flat is None
+        and not orders.levels
+        and _is_bare(risk)
+    ):
+        return _counted(bars, _of_signals(bars, orders.entry, orders.exit, costs.slippage), {}, costs)
     # Jumps from event to event: the lists hold the bars at which something can happen.
     trading = Trading(bars, orders, risk, reentry, costs.slippage)
     trades: list[Trade] = []
@@ -287,7 +297,39 @@ def _simulate(bars: Bars, orders: Orders, risk: Risk, reentry: str, costs: Costs
             break
         trading.leave(side, end, reason)
     parts = {place: sold for place, trade in enumerate(trades) if (sold := trading.sold(trade))}
-    return _counted(bars, trades, parts, costs)
+    table = np.array(trades, np.float64).reshape(len(trades), 6)
+    return _counted(bars, table, parts, costs)
+
+
+def _is_bare(risk: Risk) -> bool:
+    return risk.max_bars is None and not risk.scale_out and all(getattr(risk, name) is None for name in LIMITS)
+
+
+def _of_signals(bars: Bars, entry: Booleans, exit: Booleans | None, slippage: float) -> Floats:
+    """Return the trades of a long side that its signals alone end, a row each as a `Trade`.
+
+    By turns the next signal to buy and the next one to sell count, so all are found at once.
+    """
+    count = len(bars)
+    may_enter = entry if exit is None else entry & ~exit
+    if exit is None:
+        starts, ends = np.flatnonzero(may_enter)[:1] + 1, np.empty(0, np.int64)
+    else:
+        places = np.flatnonzero(may_enter | exit)
+        buys = may_enter[places]
+        before = np.zeros(len(buys), np.bool_)
+        before[1:] = buys[:-1]
+        starts, ends = places[buys & ~before] + 1, places[~buys & before] + 1
+    starts = starts[starts < count]
+    table = np.empty((len(starts), 6))
+    table[:, 0], table[:, 1], table[:, 4], table[:, 5] = starts, count, OPEN, 1
+    table[:, 2] = bars.open[starts] * (1.0 + slippage)
+    ends = ends[ends < count]
+    closed = len(ends)
+    table[:closed, 1], table[:closed, 4] = ends, SIGNAL
+    table[:closed, 3] = bars.open[ends] * (1.0 - slippage)
+    table[closed:, 3] = bars.close[-1] if count else 0.0
+    return table
 
 
 def _next(sides: list[Side]) -> tuple[int, Side | None]:
@@ -299,10 +341,10 @@ def _next(sides: list[Side]) -> tuple[int, Side | None]:
     return first
 
 
-def _counted(bars: Bars, trades: list[Trade], parts: dict[int, list[Sold]], costs: Costs) -> Simulation:
+def _counted(bars: Bars, table: Floats, parts: dict[int, list[Sold]], costs: Costs) -> Simulation:
+    # A row of the table is a `Trade`.
     commission, borrow, per_share = costs.commission, costs.borrow, costs.per_share
     count, close = len(bars), bars.close
-    table = np.array(trades, np.float64).reshape(len(trades), 6)
     starts, ends, reasons = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 4].astype(np.int8)
     paid_, got_, side = table[:, 2], table[:, 3], table[:, 5].astype(np.int8)
     cost = paid_ * (1.0 + commission) + per_share
@@ -320,15 +362,15 @@ def _counted(bars: Bars, trades: list[Trade], parts: dict[int, list[Sold]], cost
     proceeds = np.where(reasons == OPEN, 0.0, got_)
     courses: dict[int, _Course] = {}
     for place, sold in parts.items():
-        course = courses[place] = _Course(bars, trades[place], sold, costs)
+        course = courses[place] = _Course(bars, _trade(table[place]), sold, costs)
         growth[place] = course.growth
         proceeds[place], got_[place] = course.proceeds, course.exit_price
     capital = np.cumprod(np.concatenate([[1.0], growth]))
     # Stretches by turns in cash and in shares: a value at a close is shares x price, or the cash.
-    borders = np.empty(2 * len(trades) + 2, np.int64)
+    borders = np.empty(2 * len(table) + 2, np.int64)
     borders[0], borders[1:-1:2], borders[2:-1:2], borders[-1] = 0, starts, ends, count
     lengths = np.diff(borders)
-    values = np.empty(2 * len(trades) + 1)
+    values = np.empty(2 * len(table) + 1)
     values[0::2], values[1::2] = capital, capital[:-1] / cost
     in_shares = np.zeros(len(values), np.bool_)
     in_shares[1::2] = True
@@ -360,6 +402,11 @@ def _counted(bars: Bars, trades: list[Trade], parts: dict[int, list[Sold]], cost
         proceeds=proceeds,
         parts=parts,
     )
+
+
+def _trade(row: Floats) -> Trade:
+    start, end, paid, got, reason, side = row.tolist()
+    return int(start), int(end), paid, got, int(reason), int(side)
 
 
 class _Course:

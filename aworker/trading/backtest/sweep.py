@@ -34,6 +34,7 @@ from aworker.trading.backtest.performance import (
     returns_of,
     sample_curve,
 )
+from aworker.trading.backtest.simulation import tradable
 from aworker.trading.backtest.tries import best_by_chance, chance_of_skill, shape_of
 from aworker.trading.bars.store import Bars, BarStore, NoBars, instant_text, timeframe_s
 from aworker.trading.rules.evaluate import Known
@@ -219,7 +220,7 @@ def merge_sweep(request: dict[str, Any], chunks: list[dict[str, Any]], context: 
             "rules": found["made_from"]["rules"],
             "performance_metrics": metrics,
         },
-        "combinations": [_row(asked, table, int(place)) for place in ranking[:MAX_ROWS] if np.isfinite(score[place])],
+        "combinations": _rows(asked, table, ranking[np.isfinite(score[ranking])][:MAX_ROWS]),
         "heat_map": _heat_map(asked, score),
         "walk_forward": walked,
         "summary": summary,
@@ -316,6 +317,8 @@ class _Run:
     def _trade(self, strategies: list[_Strategy], bars: Bars, first: int, rows: Floats) -> None:
         asked, known = self._asked, Known()
         costs = Costs(asked.commission, asked.slippage, asked.borrow, asked.per_share)
+        window = bars[first:]
+        is_tradable = tradable(window) is None
         with np.errstate(over="ignore", invalid="ignore"):
             for place, (rules, program, others) in enumerate(strategies):
                 if place % _LOOKS == 0 and self._context.cancelled:
@@ -324,7 +327,7 @@ class _Run:
                     rows[place] += 1.0
                     continue
                 orders, _ = orders_of(bars, first, rules, program, others, known)
-                made = traded(bars[first:], orders, rules, costs)
+                made = traded(window, orders, rules, costs, is_tradable=is_tradable)
                 rows[place] += made.equity
                 self.counts[0, place] += len(made.growth)
                 self.counts[1, place] += np.count_nonzero(made.growth > 1.0)
@@ -420,16 +423,22 @@ def _mean(lines: list[_Line]) -> tuple[Integers, Floats]:
     return timestamp, total / symbols
 
 
-def _row(asked: SweepRequest, table: Floats, place: int) -> dict[str, Any]:
-    values = combination(asked.parameters, place)
-    figures = dict(zip(FIGURES, table[place].tolist(), strict=False))
-    trades, wins = (int(each) for each in table[place, len(FIGURES) :])
-    return {
-        "parameters": {name: typed(value) for name, value in values.items()},
-        **{name: finite(value) for name, value in figures.items()},
-        "total_trades": trades,
-        "win_rate": wins / trades if trades else None,
-    }
+def _rows(asked: SweepRequest, table: Floats, places: Integers) -> list[dict[str, Any]]:
+    names = list(asked.parameters)
+    choices = [[typed(value) for value in values] for values in asked.parameters.values()]
+    which = np.unravel_index(places, [len(values) for values in choices])
+    values = zip(*([of[at] for at in each.tolist()] for of, each in zip(choices, which, strict=True)), strict=True)
+    figures = table[places]
+    known = np.where(np.isfinite(figures), figures, np.nan).tolist()
+    return [
+        {
+            "parameters": dict(zip(names, of, strict=True)),
+            **{name: value if value == value else None for name, value in zip(FIGURES, row, strict=False)},
+            "total_trades": int(row[-2]),
+            "win_rate": row[-1] / row[-2] if row[-2] else None,
+        }
+        for of, row in zip(values, known, strict=True)
+    ]
 
 
 def _heat_map(asked: SweepRequest, score: Floats) -> dict[str, Any] | None:

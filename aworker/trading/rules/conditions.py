@@ -22,7 +22,12 @@ class Condition(NamedTuple):
 
 
 def compare(operation: np.ufunc) -> Callable[[Numbers, Numbers], Condition]:
-    return lambda left, right: Condition(operation(left, right), ~(np.isnan(left) | np.isnan(right)))
+    def compared(left: Numbers, right: Numbers) -> Condition:
+        # Numbers are finite or NaN, and NaN alone is not itself.
+        both = left + right
+        return Condition(operation(left, right), both == both)
+
+    return compared
 
 
 def both(left: Condition, right: Condition) -> Condition:

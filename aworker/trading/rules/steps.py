@@ -76,28 +76,21 @@ class Steps:
         ``look_back`` and ``settle`` are what the operation adds to its inputs': the bars until it is defined and
         those until a recursion has forgotten where it started (None = it never does).
         """
-        before = [self._steps[each] for each in inputs]
-        symbol = None if operation == "constant" else self.symbol
-        if inputs:
-            symbol = next((step.symbol for step in before if step.symbol is not None), None)
+        # Whose bars a step stands on, its inputs say.
+        symbol = None if inputs or operation == "constant" else self.symbol
         key = (operation, inputs, parameters, symbol)
         place = self._places.get(key)
         if place is not None:
             return place
-        histories = [step.history for step in before]
-        history: int | None = None
-        if settle is not None and None not in histories:
-            history = max((each for each in histories if each is not None), default=0) + look_back + settle
-        step = Step(
-            operation=operation,
-            inputs=inputs,
-            parameters=parameters,
-            is_condition=is_condition,
-            look_back=max((each.look_back for each in before), default=0) + look_back,
-            history=history,
-            cost=cost,
-            symbol=symbol,
-        )
+        longest, history = 0, settle if settle is None else 0
+        for each in inputs:
+            before = self._steps[each]
+            longest = max(longest, before.look_back)
+            symbol = before.symbol if symbol is None else symbol
+            history = None if history is None or before.history is None else max(history, before.history)
+        if history is not None and settle is not None:
+            history += look_back + settle
+        step = Step(operation, inputs, parameters, is_condition, longest + look_back, history, cost, symbol)
         return self._put(key, step)
 
     def taken_over(self, place: int) -> int:
