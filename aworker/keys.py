@@ -80,6 +80,13 @@ class Keys:
         """string: the task that has a unique key, and where it was put; expires with the key."""
         return f"{self.prefix}unique:{key}"
 
+    @property
+    def groups(self) -> str:
+        """The prefix of groups: with ``:`` and its id a hash, a group whose members have not all ended; with
+        ``_ended:`` and its id a string, how those of one ended that has, until it expires.
+        """
+        return f"{self.prefix}group"
+
     def limit(self, name: str) -> str:
         """``running:TYPE``, hash: lease id to worker and user, of what counts against limits over all workers.
 

@@ -16,6 +16,29 @@ from aworker.clock import parse_rfc3339
 from aworker.errors import PayloadInvalid
 
 
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task that comes when the one before it has completed."""
+
+    id: str
+    type: str
+    args: dict[str, Any] = {}
+    queue: str | None = None
+    """A level's label or its list; None = where the rules of routing send it."""
+    priority: str | None = None
+    delay_s: float | None = None
+    result_as: str | None = None
+    """The argument that takes the result of the task before it."""
+
+
+class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a task is a part of."""
+
+    next: tuple[Step, ...] = ()
+    group: str | None = None
+    member: int = 0
+    """Its number in the group."""
+
+
 class Task(msgspec.Struct, frozen=True):
     """One unit of work."""
 
@@ -29,6 +52,7 @@ class Task(msgspec.Struct, frozen=True):
     tracestate: str | None = None
     parent_id: str | None = None
     """The task that enqueued it; None where it was somebody else."""
+    flow: Flow | None = None
 
     @property
     def trace_id(self) -> str | None:
@@ -65,6 +89,7 @@ class _Wire(msgspec.Struct):
     traceparent: msgspec.Raw = msgspec.Raw()
     tracestate: msgspec.Raw = msgspec.Raw()
     parent_id: msgspec.Raw = msgspec.Raw()
+    aworker: msgspec.Raw = msgspec.Raw()
 
 
 class _Identity(msgspec.Struct):
@@ -80,6 +105,7 @@ _wire = msgspec.json.Decoder(_Wire)
 _identity = msgspec.json.Decoder(_Identity)
 _anything = msgspec.json.Decoder()
 _string = msgspec.json.Decoder(str)
+_flow = msgspec.json.Decoder(Flow)
 # Other versions than 00 may carry more.
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*|)\Z", re.ASCII | re.DOTALL)
 # A field of the identity, any other string (to the end of the text if it is not closed), a run of brackets.
@@ -124,6 +150,7 @@ def decode_task(payload: bytes, max_bytes: int) -> Task:
         traceparent,
         _tracestate(_text_of(wire.tracestate)) if traceparent is not None and wire.tracestate else None,
         _text_of(wire.parent_id) if wire.parent_id else None,
+        _flow_of(wire.aworker) if wire.aworker else None,
     )
 
 
@@ -132,6 +159,13 @@ def _text_of(raw: msgspec.Raw) -> str | None:
         return _string.decode(raw)
     except msgspec.MsgspecError:
         return None
+
+
+def _flow_of(raw: msgspec.Raw) -> Flow | None:
+    try:
+        return _flow.decode(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return None  # somebody else's field
 
 
 def _traceparent(value: str | None) -> str | None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis.exceptions import RedisError
@@ -30,6 +30,10 @@ from aworker.queues.hand.move import Moved, move_task
 
 FINAL = frozenset({"completed", "error", "failed"})
 RECORD_INTERVAL_S = 1.0
+
+
+if TYPE_CHECKING:
+    from aworker.client.flows import GroupState
 
 
 class Client:
@@ -81,8 +85,11 @@ class Client:
         unique_until: Until | None = None,
         on_conflict: Conflict = "keep",
         debounce_s: float | None = None,
+        then: Sequence[NewTask] = (),
     ) -> str:
         """Push one task and return its task_id.
+
+        ``then``: what comes next, one after the other, each when the one before it has completed (docs/chains.md).
 
         With ``delay_s`` (seconds) or ``at`` (a datetime with a time zone, epoch seconds, RFC 3339 with ``Z`` or an
         offset) it waits among the delayed tasks until then; ``created_at`` is then the instant at which it is due.
@@ -111,6 +118,7 @@ class Client:
             unique_until=unique_until,
             on_conflict=on_conflict,
             debounce_s=debounce_s,
+            then=then,
         )
         return (await self.enqueue_many([new]))[0]
 
@@ -142,6 +150,7 @@ class Client:
                 task_id=new.task_id,
                 priority=priority if new.priority is None else new.priority,
                 created_at_s=None if due is None else due.at_s,
+                more=_flow_of(self.config, new) if new.then else None,
             )
             wanted = queue if new.queue is None else new.queue
             if wanted is not None:
@@ -168,6 +177,46 @@ class Client:
     async def enqueue_call(self, call: Call[Result]) -> EnqueuedTask[Result]:
         """Push what ``task()`` of a typed handler returned; raises what `enqueue` does."""
         return EnqueuedTask(self, (await self.enqueue_many([call]))[0], call.returns)
+
+    async def enqueue_group(
+        self,
+        tasks: Iterable[NewTask | tuple[str, Mapping[str, Any] | None]],
+        then: NewTask | tuple[str, Mapping[str, Any] | None],
+        *,
+        group_id: str | None = None,
+    ) -> str:
+        """Push tasks, and ``then`` when all of them have ended, however they did; return the group's id.
+
+        All is written in one step. ``then`` is handed ``args["group"]``: ``group_id``, ``task_ids`` in order, and
+        ``ended`` with ``completed`` (a number) and ``failed`` (task_ids). A task that has a ``then`` of its own has
+        ended with the last of it, or with the first that did not complete. Where there is a group of that id already,
+        or was within the time that results are kept, nothing is pushed: so it can be sent again after a
+        QueueUnavailable.
+
+        Raises what `enqueue` does.
+        """
+        from aworker.client.flows import compose_group, push_group
+
+        group = compose_group(self.config, tasks, then, group_id)
+        levels = [await self._level_of(one.new, one.priority) for one in (group.callback, *group.members)]
+        await _answered(push_group(self._redis, self.config, group, levels))
+        return group.task_id
+
+    async def group(self, group_id: str) -> GroupState | None:
+        """Return how far a group is; None where there is none, or it ended longer ago than results are kept."""
+        from aworker.client.flows import state_of
+
+        key = Keys(self.config.redis.key_prefix).groups
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hgetall(f"{key}:{group_id}")
+        pipeline.get(f"{key}_ended:{group_id}")
+        fields, ended = await _answered(pipeline.execute())
+        return state_of(group_id, fields, ended)
+
+    async def _level_of(self, new: NewTask, priority: str) -> str:
+        if new.queue is not None:
+            return level_named(self.config, new.queue).name
+        return await self._routed(new.task_type, args_of(new), priority)
 
     async def workers_listening(self) -> int:
         """Return how many workers listen for what they are told: those that serve now."""
@@ -246,6 +295,13 @@ def _config_of(url: str | None, config: Config | None) -> Config:
     if url is None:
         return config
     return msgspec.structs.replace(config, redis=RedisConfig(url=url, key_prefix=config.redis.key_prefix))
+
+
+def _flow_of(config: Config, new: NewTask) -> dict[str, Any]:
+    # Flows are made of what is defined here.
+    from aworker.client.flows import flow_fields
+
+    return flow_fields(config, new)
 
 
 def _due(new: NewTask) -> Due | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, get_origin
 
 import msgspec
@@ -41,6 +41,10 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     unique_until: Until | None = None
     on_conflict: Conflict = "keep"
     debounce_s: float | None = None
+    then: Sequence[Any] = ()
+    """What comes next, each a `NewTask`, one after the other, each when the one before it has completed."""
+    result_as: str | None = None
+    """Where it comes next in a chain: the argument that takes the result of the task before it."""
 
 
 class Call(NewTask, Generic[Result], frozen=True, kw_only=True):

@@ -69,23 +69,33 @@ async def push(client: Any, config: Config, pushes: Sequence[Push]) -> list[Push
     pushed: list[Pushed] = []
     for start in range(0, len(pushes), AT_ONCE):
         some = pushes[start : start + AT_ONCE]
-        keys = Keys(config.redis.key_prefix)
-        names = [
-            keys.delayed,
-            keys.lease_id,
-            keys.schedules,
-            keys.claimed,
-            keys.deliveries,
-            keys.cancelled,
-            keys.paused,
-        ]
-        arguments = [*_head(config, keys), *(value for one in some for value in _item(one))]
-        reply = await run_script(client, ENQUEUE, names, arguments)
+        reply = await _run(client, config, [value for one in some for value in _item(one)])
         for one, status, task_id in zip(some, reply[::2], reply[1::2], strict=True):
             if status == b"wrong":
                 raise QueueUnavailable(f"{one.queue} must be a list, is a key of another type; rename or delete it")
             pushed.append(Pushed(status.decode(), task_id.decode("utf-8", "replace")))
     return pushed
+
+
+async def push_at_once(client: Any, config: Config, tasks: Sequence[Enqueued]) -> list[str]:
+    """Enqueue tasks, all in one step; what became of each. Raises RedisError and OSError."""
+    reply = await _run(client, config, [value for one in tasks for value in (*one.arguments(), "", 0)])
+    return [status.decode() for status in reply[::2]]
+
+
+async def _run(client: Any, config: Config, items: list[Any]) -> list[Any]:
+    keys = Keys(config.redis.key_prefix)
+    names = [
+        keys.delayed,
+        keys.lease_id,
+        keys.schedules,
+        keys.claimed,
+        keys.deliveries,
+        keys.cancelled,
+        keys.paused,
+    ]
+    reply: list[Any] = await run_script(client, ENQUEUE, names, [*_head(config, keys), *items])
+    return reply
 
 
 def checked_unique(unique: Unique, task_id: str) -> Unique:
@@ -117,6 +127,7 @@ def _head(config: Config, keys: Keys) -> list[Any]:
         replaced.record,
         *messages,
         *[b""] * (2 - len(messages)),
+        keys.groups,
     ]
 
 

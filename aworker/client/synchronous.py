@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -18,6 +18,9 @@ from aworker.config import Config
 from aworker.queues.connection import adopt, connect_blocking
 from aworker.queues.hand.cancel import Found
 from aworker.queues.hand.move import Moved
+
+if TYPE_CHECKING:
+    from aworker.client.flows import GroupState
 
 
 class SyncClient:
@@ -61,6 +64,7 @@ class SyncClient:
         unique_until: Until | None = None,
         on_conflict: Conflict = "keep",
         debounce_s: float | None = None,
+        then: Sequence[NewTask] = (),
     ) -> str:
         """Push one task and return its task_id, as `Client.enqueue` does."""
         return finish(
@@ -77,6 +81,7 @@ class SyncClient:
                 unique_until=unique_until,
                 on_conflict=on_conflict,
                 debounce_s=debounce_s,
+                then=then,
             )
         )
 
@@ -93,6 +98,20 @@ class SyncClient:
     def enqueue_call(self, call: Call[Result]) -> SyncEnqueuedTask[Result]:
         """Push what ``task()`` of a typed handler returned."""
         return SyncEnqueuedTask(self, self.enqueue_many([call])[0], call.returns)
+
+    def enqueue_group(
+        self,
+        tasks: Iterable[NewTask | tuple[str, Mapping[str, Any] | None]],
+        then: NewTask | tuple[str, Mapping[str, Any] | None],
+        *,
+        group_id: str | None = None,
+    ) -> str:
+        """Push tasks, and ``then`` when all of them have ended, as `Client.enqueue_group` does."""
+        return finish(self._client.enqueue_group(tasks, then, group_id=group_id))
+
+    def group(self, group_id: str) -> GroupState | None:
+        """Return how far a group is."""
+        return finish(self._client.group(group_id))
 
     def workers_listening(self) -> int:
         """Return how many workers serve now."""

@@ -6,11 +6,11 @@ the loop has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from aworker.errors import ExecutionFailed
+from aworker.errors import EnqueueInvalid, ExecutionFailed
 
 if TYPE_CHECKING:
     import loguru
@@ -25,12 +25,12 @@ class Offload(Protocol):
     async def __call__(self, function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any: ...
 
 
-Enqueue = Callable[[dict[str, Any]], str]
-"""Takes what `Context.enqueue` was given by name and returns the new task's id. Raises EnqueueInvalid."""
+Enqueue = Callable[[str, dict[str, Any]], str]
+"""Takes ``enqueue`` or ``enqueue_group`` and what it was given by name; returns the id. Raises EnqueueInvalid."""
 
 
-def _refuse(fields: dict[str, Any]) -> str:
-    raise ExecutionFailed("context.enqueue must be called in a worker, was called where there is none")
+def _refuse(word: str, fields: dict[str, Any]) -> str:
+    raise EnqueueInvalid("context.enqueue must be called in a worker, was called where there is none")
 
 
 class Context:
@@ -113,6 +113,7 @@ class Context:
         unique_until: Literal["started", "ended", "time"] | None = None,
         on_conflict: Literal["keep", "replace", "stop"] = "keep",
         debounce_s: float | None = None,
+        then: Sequence[Any] = (),
     ) -> str:
         """Enqueue a task together with this one's own end, and return its task_id; nothing is sent before.
 
@@ -136,8 +137,18 @@ class Context:
             "unique_until": unique_until,
             "on_conflict": on_conflict,
             "debounce_s": debounce_s,
+            "then": then or None,
         }
-        return self._enqueue({name: value for name, value in fields.items() if value is not None})
+        return self._enqueue("enqueue", {name: value for name, value in fields.items() if value is not None})
+
+    def enqueue_group(self, tasks: Iterable[Any], then: Any, *, group_id: str | None = None) -> str:
+        """Enqueue tasks, and ``then`` when all of them have ended, together with this task's own end.
+
+        Each is a `NewTask` or (task_type, args). Returns the group's id; the rest is as in `enqueue` and in
+        `Client.enqueue_group`. Raises EnqueueInvalid.
+        """
+        fields = {"tasks": list(tasks), "then": then, "group_id": group_id}
+        return self._enqueue("enqueue_group", fields)
 
     async def offload(self, function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any:
         """Run ``function(*args, context)`` in a child process and return its result.

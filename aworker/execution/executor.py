@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
+import msgspec
 from loguru import logger
 
 from aworker.clock import now_s
 from aworker.config import LiveConfig
-from aworker.encoding import as_object
+from aworker.encoding import as_object, encode
 from aworker.errors import (
     ChildDied,
     ChildOutOfMemory,
@@ -48,8 +49,11 @@ _TIMED_OUT = (*kinds_of(HandlerTimedOut), *kinds_of(TimeoutError))
 class Outbox(Protocol):
     """Makes tasks of what handlers enqueue."""
 
-    def compose(self, parent: Task, fields: Mapping[str, Any]) -> Any:
-        """Return a task with its ``task_id``, as `addressed` takes it. Raises EnqueueInvalid."""
+    def compose(self, parent: Task, word: str, fields: Mapping[str, Any]) -> Any:
+        """Return a task, or a group, with its ``task_id``, as `addressed` takes it. Raises EnqueueInvalid."""
+
+    def next_of(self, task: Task, result: Any) -> Any:
+        """Return what comes next in the chain of a task that has completed, or None. Raises EnqueueInvalid."""
 
     async def addressed(self, composed: Sequence[Any]) -> tuple[Enqueued, ...]:
         """Return the tasks with the lists that they go to, now that they are to go."""
@@ -147,7 +151,7 @@ class Executor:
         entered = None if span is None else span.enter()
         try:
             outcome = await self._ended(run, progress)
-            return await self._with_enqueued(run, outcome) if run.composed else outcome
+            return await self._with_enqueued(run, outcome) if run.composed or run.task.flow else outcome
         except Exception as error:  # noqa: BLE001 - the last net: no fault may end the slot
             name, message, trace = told(error)
             logger.error(f"A fault of aworker itself ends a {run.task.task_type} task, please report it:\n{trace}")
@@ -192,20 +196,28 @@ class Executor:
     async def _with_enqueued(self, run: Run, outcome: Outcome) -> Outcome:
         composed, run.composed = run.composed, []
         if not isinstance(outcome, Completed) or self._outbox is None:
-            logger.debug(f"{len(composed)} tasks that it enqueued are dropped with it: it did not complete")
+            if composed:
+                logger.debug(f"{len(composed)} tasks that it enqueued are dropped with it: it did not complete")
             return outcome
+        flow = run.task.flow
+        if flow is not None and flow.next:
+            try:
+                result = msgspec.Raw(encode(outcome.result)) if flow.next[0].result_as else None
+                composed.append(self._outbox.next_of(run.task, result))
+            except (EnqueueInvalid, ResultInvalid) as error:
+                return self._retried(run, _raised(error))
         with anyio.CancelScope(shield=True):
             enqueued = await self._outbox.addressed(composed)
         return Completed(outcome.result, enqueued)
 
-    def _enqueue(self, run: Run, into: list[Any], fields: Mapping[str, Any]) -> str:
+    def _enqueue(self, run: Run, into: list[Any], word: str, fields: Mapping[str, Any]) -> str:
         if run.is_over:
             raise EnqueueInvalid("context.enqueue must be called while its task runs, was called afterwards")
         if self._outbox is None:
             raise EnqueueInvalid("context.enqueue must be called in a worker, was called where there is none")
         if len(run.composed) + len(into) >= ENQUEUED_MOST:
             raise EnqueueInvalid(f"a task must enqueue at most {ENQUEUED_MOST:,} tasks; let one of them go on with it")
-        composed = self._outbox.compose(run.task, fields)
+        composed = self._outbox.compose(run.task, word, fields)
         into.append(composed)
         return str(composed.task_id)
 
@@ -262,8 +274,8 @@ class Executor:
         async def offload(function: Callable[..., Any] | str, *args: Any, chunk: bool = False) -> Any:
             return await self._in_child(run, function, args, progress, chunk=chunk)
 
-        def enqueue(fields: dict[str, Any]) -> str:
-            return self._enqueue(run, run.composed, fields)
+        def enqueue(word: str, fields: dict[str, Any]) -> str:
+            return self._enqueue(run, run.composed, word, fields)
 
         return Context(
             task_id=run.task.task_id,
@@ -304,8 +316,8 @@ class Executor:
         composed: list[Any] = []
 
         def answer(word: str, fields: dict[str, Any]) -> Any:
-            if word == "enqueue":
-                return self._enqueue(run, composed, fields)
+            if word in ("enqueue", "enqueue_group"):
+                return self._enqueue(run, composed, word, fields)
             raise ExecutionFailed(f"a child must ask what there is an answer to, asked {word!r}")
 
         result = await self._pool.call(

@@ -15,6 +15,7 @@ from aworker.queues.connection import Health
 from aworker.queues.pauses import Pauses
 from aworker.task import Task
 
+RUNS_NOW = "it is running now"
 Settled = Callable[[bool, Outcome], None]
 """Called with whether the outcome was written, and the outcome in effect."""
 

@@ -21,13 +21,14 @@ from aworker.logs import one_line, say, says_info
 from aworker.metrics import RETRIES, tally
 from aworker.outcome import Completed, Duplicate, Failed, Lost, Outcome, Rejected, Retried, Returned
 from aworker.queues.hand.cancel import CANCELLED_TEXT, CANCELLED_TYPE
-from aworker.queues.queue import Queue, Settled
+from aworker.queues.queue import RUNS_NOW, Queue, Settled
 from aworker.queues.upkeep.control import Control
 from aworker.task import Task
 
 if TYPE_CHECKING:
     from aworker.tracing.spans import Spans
 
+DUPLICATE_WAIT_S = 1.0
 CANCELLED = Failed(CANCELLED_TEXT, CANCELLED_TYPE)
 LOST = Returned("its lease was lost", counted=False)
 """What a slot settles when the lease is gone: the fence refuses it, so it is written nowhere."""
@@ -110,7 +111,12 @@ class Slot:
         if lease.duplicate_of and self._live.value.task(task.task_type).duplicates == "drop":
             reason = await self._queue.duplicate_reason(lease, task)
             if reason is not None:
-                self._drop(lease, task, reason, number)
+                if reason == RUNS_NOW and task.flow is not None and task.flow.group is not None:
+                    # Its group waits for its end, which the one that runs may not be able to tell.
+                    later = Retried("the same task_id runs now", DUPLICATE_WAIT_S)
+                    self._settle(lease, task, later, 0.0, log_fields(task, lease, number))
+                else:
+                    self._drop(lease, task, reason, number)
                 return
         if not await self._queue.holds(lease):
             self._settle(lease, task, LOST, 0.0, log_fields(task, lease, number))

@@ -122,6 +122,11 @@ def hands_on_in_child(args: dict[str, Any], context: Context) -> dict[str, Any]:
     return told(context)
 
 
+async def collect(args: dict[str, Any], context: Context) -> dict[str, Any]:
+    effect("start", context)
+    return {**told(context), "group": args["group"]}
+
+
 def main() -> None:
     os.environ["AWORKER_CHAOS_WORKER"] = str(os.getpid())
     options: dict[str, Any] = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
@@ -135,7 +140,7 @@ def main() -> None:
     )
     configure_logs(config.logging)
     registry = Registry()
-    for function in (work, slow_once, heavy, dies, fails, again, blocks, hands_on, hands_on_in_child):
+    for function in (work, slow_once, heavy, dies, fails, again, blocks, hands_on, hands_on_in_child, collect):
         module = sys.modules["tests.chaos.worker"] if __name__ != "__main__" else _as_imported()
         registry.add(Handler(function.__name__, getattr(module, function.__name__)))
     anyio.run(Supervisor(LiveConfig(config), registry).run)

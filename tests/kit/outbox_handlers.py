@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aworker import NewTask
 from aworker.errors import EnqueueInvalid
 from aworker.execution.context import Context
 
@@ -35,3 +36,16 @@ def part(n: int, context: Context) -> int:
 def broken_part(n: int, context: Context) -> int:
     context.enqueue("second", {"n": n})
     raise ValueError("part is broken")
+
+
+def in_child(args: dict[str, Any], context: Context) -> dict[str, Any]:
+    return {}
+
+
+def fans_out(args: dict[str, Any], context: Context) -> dict[str, Any]:
+    then = NewTask(
+        task_type="collect",
+        task_id=args["callback"],
+        then=[NewTask(task_type="add", args={"n": 1}, task_id=args["callback"] + " end")],
+    )
+    return {"group_id": context.enqueue_group([("add", {"n": n}) for n in range(3)], then)}

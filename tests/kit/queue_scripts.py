@@ -88,12 +88,11 @@ class New(NamedTuple):
 REPLACED = b'{"task_id":"$TASK$","status":"error"}'
 
 
-OUTBOX_HEAD = ("aworker:lease_id", "aworker:cancelled", "aworker:control", "aworker:unique:", REPLACED, b"", b"")
-
-
-def outbox(*news: New) -> tuple[Any, ...]:
-    """Return what an ended task enqueued, as the settle script reads it behind the first two extras."""
-    return (*OUTBOX_HEAD, *(value for new in news for value in new[:9])) if news else ()
+def also(task_id: str = "", *news: New, member: tuple[str, int, str] | None = None) -> tuple[Any, ...]:
+    """Return what goes with an ended task in the same step, as the settle script reads it."""
+    head = ("aworker:lease_id", "aworker:cancelled", "aworker:control", "aworker:unique:", "aworker:group")
+    extras = (*head, REPLACED, b"", b"", *(member or ("", "", "")), *(value for new in news for value in new[:9]))
+    return ("also", 0, task_id, "", b"", 0, len(extras), *extras)
 
 
 class Item(NamedTuple):
@@ -106,6 +105,10 @@ class Item(NamedTuple):
     record: bytes = b""
     messages: tuple[bytes, ...] = ()
     extras: tuple[Any, ...] = ()
+    news: tuple[New, ...] = ()
+    """What it enqueued."""
+    member: tuple[str, int, str] | None = None
+    """Group, number and status of the member of a group that ended with it."""
 
 
 def task(task_id: str, created_at: str = "2026-09-21T14:13:20Z", **fields: Any) -> bytes:
@@ -196,6 +199,8 @@ class QueueScripts:
         for item in items:
             arguments += (item.kind, item.lease_id, item.task_id, item.registered, item.record)
             arguments += (len(item.messages), *item.messages, len(item.extras), *item.extras)
+            if item.news or item.member:
+                arguments += also(item.task_id, *item.news, member=item.member)
         keys = self.keys
         names = [
             keys.leases(worker),
@@ -243,7 +248,7 @@ class QueueScripts:
             keys.paused,
         ]
         head = [now_ms, keys.control, keys.unique(""), RESULT_PREFIX, ASSIGNMENT_PREFIX, 86_400, CHANNEL]
-        arguments = [*head, REPLACED, b"", b"", *(value for task in tasks for value in task)]
+        arguments = [*head, REPLACED, b"", b"", keys.groups, *(value for task in tasks for value in task)]
         reply = self._run(scripts.ENQUEUE, names, arguments)
         return [(status.decode(), task_id.decode()) for status, task_id in zip(reply[::2], reply[1::2], strict=True)]
 

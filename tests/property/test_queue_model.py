@@ -8,7 +8,9 @@ every task whose push was acknowledged is in exactly one place.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
@@ -27,7 +29,6 @@ from hypothesis.stateful import (
 from tests.kit.queue_scripts import (
     NORMAL,
     NOW_MS,
-    OUTBOX_HEAD,
     PRIORITY,
     REPLACED,
     TTL_MS,
@@ -35,7 +36,6 @@ from tests.kit.queue_scripts import (
     Level,
     New,
     QueueScripts,
-    outbox,
     task,
 )
 
@@ -74,6 +74,20 @@ NEW = st.builds(
 )
 
 
+GROUP_IDS = st.sampled_from(["g", "h"])
+MEMBER = st.tuples(GROUP_IDS, st.integers(0, 2), st.sampled_from(["completed", "error"]))
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> list[New]:
+    """A group and its members, as the scripts read them."""
+    members = draw(st.lists(NEW, min_size=1, max_size=3))
+    callback = draw(NEW)
+    head = callback._replace(how="group", ms=len(members), task_id=draw(GROUP_IDS), key="then")
+    head = head._replace(until=draw(st.sampled_from(["now", "in"])), key_ms=draw(st.sampled_from([0, 1_000])))
+    return [head, *(member._replace(key="") for member in members)]
+
+
 def _sha1(payload: bytes) -> bytes:
     return hashlib.sha1(payload).hexdigest().encode()
 
@@ -97,6 +111,27 @@ class Held:
         self.delivery = delivery
         self.suspicion = suspicion
         self.registered = registered
+
+
+class Group:
+    """A group in the model."""
+
+    def __init__(self, head: New) -> None:
+        self.left = head.ms
+        self.head = head
+        self.ends: dict[int, str] = {}
+
+    def fields(self) -> dict[str, str]:
+        callback = {"how": self.head.until, "ms": self.head.key_ms, "queue": self.head.queue, "task_id": self.head.key}
+        return {"left": str(self.left), **{name: str(value) for name, value in callback.items()}, **self._ends()}
+
+    def summary(self) -> str:
+        failed = [end.partition(" ")[2] for end in self.ends.values() if end.startswith("error")]
+        told = json.dumps(failed, separators=(",", ":"))
+        return f'{{"completed":{len(self.ends) - len(failed)},"failed":{told}}}'
+
+    def _ends(self) -> dict[str, str]:
+        return {str(member): end for member, end in self.ends.items()}
 
 
 class Model:
@@ -126,6 +161,8 @@ class Model:
         """What earlier tries of a payload ended with."""
         self.keys: dict[str, tuple[str, str, tuple[str, str, bytes]]] = {}
         """Unique key to until, task_id, and its task as in ``delayed``; ``-`` for its id where it was pushed."""
+        self.groups: dict[str, Group] = {}
+        self.ended_groups: dict[str, str] = {}
         self.ticks: dict[str, int] = {}
         self.paused: set[str] = set()
         self.cancelled: set[str] = set()
@@ -239,10 +276,9 @@ class Model:
             self.assignments.pop(item.task_id, None)
             if item.record:
                 self.records[item.task_id] = item.record
-        if item.kind == "end":
-            values = item.extras[2 + len(OUTBOX_HEAD) :]
-            for at in range(0, len(values), 9):
-                self.enqueue(New(*values[at : at + 9]), now_ms)
+        self.enqueue_all(item.news, now_ms)
+        if item.member:
+            self.end_member(*item.member, item.task_id, now_ms)
         return True
 
     def reclaim(self, worker: str, most: int, now_ms: int) -> tuple[str, list[tuple[int, int, str, str, bytes]]]:
@@ -300,6 +336,12 @@ class Model:
                     self._replace(place, task_id, entry)
                 elif place and new.conflict == "stop":
                     self.cancelled.add(task_id)
+        mark = self._place(new, now_ms)
+        if new.key:
+            self.keys[new.key] = (new.until, new.task_id, (mark, new.queue, new.payload))
+        return "new", new.task_id
+
+    def _place(self, new: New, now_ms: int) -> str:
         mark = "-"
         if new.how == "now":
             self.lists[new.queue].append(new.payload)
@@ -308,9 +350,37 @@ class Model:
             mark = f"0{self.last_id}"
             self.delayed[mark, new.queue, new.payload] = new.ms + (now_ms if new.how == "in" else 0)
         self.pushed[new.payload] += 1
-        if new.key:
-            self.keys[new.key] = (new.until, new.task_id, (mark, new.queue, new.payload))
-        return "new", new.task_id
+        return mark
+
+    def enqueue_all(self, news: Sequence[New], now_ms: int) -> list[tuple[str, str]]:
+        """Enqueue in one step; a group's head stands before its members."""
+        results = []
+        kept = 0
+        for new in news:
+            if new.how == "group":
+                is_there = new.task_id in self.groups or new.task_id in self.ended_groups
+                if is_there:
+                    kept = new.ms
+                else:
+                    self.groups[new.task_id] = Group(new)
+                results.append(("kept" if is_there else "new", new.task_id))
+            elif kept:
+                kept -= 1
+                results.append(("kept", new.task_id))
+            else:
+                results.append(self.enqueue(new, now_ms))
+        return results
+
+    def end_member(self, group_id: str, member: int, status: str, task_id: str, now_ms: int) -> None:
+        group = self.groups.get(group_id)
+        if group is None or member in group.ends:
+            return
+        group.ends[member] = f"{status} {task_id}"
+        group.left -= 1
+        if not group.left:
+            del self.groups[group_id]
+            self.ended_groups[group_id] = group.summary()
+            self._place(group.head._replace(how=group.head.until, ms=group.head.key_ms), now_ms)
 
     def _place_of(self, until: str, task_id: str, entry: tuple[str, str, bytes]) -> str:
         _, queue, payload = entry
@@ -391,7 +461,15 @@ class Queues(RuleBasedStateMachine):
     def enqueue(self, tasks: list[New], is_sent_again: bool) -> None:
         given = [self._given(task) for task in tasks]
         for _ in range(1 + is_sent_again):
-            expected = [self.model.enqueue(task, self.now_ms) for task in given]
+            expected = self.model.enqueue_all(given, self.now_ms)
+
+            assert self.real.enqueue(*given, now_ms=self.now_ms) == expected
+
+    @rule(group=groups(), is_sent_again=st.booleans())
+    def enqueue_a_group(self, group: list[New], is_sent_again: bool) -> None:
+        given = self._given_group(group)
+        for _ in range(1 + is_sent_again):
+            expected = self.model.enqueue_all(given, self.now_ms)
 
             assert self.real.enqueue(*given, now_ms=self.now_ms) == expected
 
@@ -434,19 +512,31 @@ class Queues(RuleBasedStateMachine):
         data=st.data(),
         kinds=st.lists(st.sampled_from(["running", "end", *ENDS]), min_size=1),
         enqueued=st.lists(NEW, max_size=2),
+        group=st.just([]) | groups(),
+        member=st.none() | MEMBER,
         copies=st.integers(1, 2),
     )
-    def settle(self, data: st.DataObject, kinds: list[str], enqueued: list[New], copies: int) -> tuple[Any, ...]:
+    def settle(
+        self,
+        data: st.DataObject,
+        kinds: list[str],
+        enqueued: list[New],
+        group: list[New],
+        member: tuple[str, int, str] | None,
+        copies: int,
+    ) -> tuple[Any, ...]:
         process = self._a_holder(data)
         leases = sorted(process.believes)
         items = []
         for kind in kinds[: len(leases)]:
             lease_id = data.draw(st.sampled_from(leases))
             item = self._item(process, kind, lease_id)
-            if kind == "end" and enqueued:
+            if kind == "end" and (enqueued or group):
                 # In the same step as the end: what the task enqueued.
-                news = [self._given(new._replace(schedule="")) for new in enqueued]
-                item = item._replace(extras=(item.extras[0], "", *outbox(*news)))
+                news = [self._given(new._replace(schedule="")) for new in enqueued] + self._given_group(group)
+                item = item._replace(news=tuple(news))
+            if kind in ("end", "dead") and member is not None:
+                item = item._replace(member=member)
             items.append(item)
             if kind != "running":
                 leases.remove(lease_id)
@@ -586,7 +676,10 @@ class Queues(RuleBasedStateMachine):
         pipeline.xrange(keys.dead)
         pipeline.hgetall(keys.schedules)
         pipeline.zrange(keys.cancelled, 0, -1)
-        priority, normal, deliveries, claimed, workers, delayed, dead, ticks, cancelled = pipeline.execute()
+        for group_id in ("g", "h"):
+            pipeline.hgetall(f"{keys.groups}:{group_id}")
+            pipeline.get(f"{keys.groups}_ended:{group_id}")
+        priority, normal, deliveries, claimed, workers, delayed, dead, ticks, cancelled, *of_groups = pipeline.execute()
 
         assert priority == list(model.lists[PRIORITY])
         assert normal == list(model.lists[NORMAL])
@@ -604,6 +697,13 @@ class Queues(RuleBasedStateMachine):
         ] == model.dead
         assert {name.decode(): int(at) for name, at in ticks.items()} == model.ticks
         assert {task_id.decode() for task_id in cancelled} == model.cancelled
+        for group_id, fields, ended in zip(("g", "h"), of_groups[::2], of_groups[1::2], strict=True):
+            group = model.groups.get(group_id)
+            assert fields.pop(b"payload", None) == (group and group.head.payload)
+            assert {name.decode(): value.decode() for name, value in fields.items()} == (
+                group.fields() if group else {}
+            )
+            assert ended == (model.ended_groups.get(group_id, "").encode() or None)
 
     @invariant()
     def leases_and_records_are_what_the_model_says(self) -> None:
@@ -706,6 +806,9 @@ class Queues(RuleBasedStateMachine):
             ms=new.ms + (self.now_ms - 1 if new.how == "at" else 0),
             tick_ms=self.now_ms + new.tick_ms,
         )
+
+    def _given_group(self, group: list[New]) -> list[New]:
+        return [new if new.how == "group" else self._given(new._replace(schedule="")) for new in group]
 
     def _queue_of(self, process: Process, lease_id: int) -> str:
         held = self.model.leases.get(process.worker_id, {}).get(lease_id)

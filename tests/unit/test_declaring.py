@@ -126,7 +126,7 @@ async def test_many_calls_of_several_handlers_are_pushed_at_once(server: fakered
 def test_with_a_context_it_is_enqueued_with_the_end_of_the_running_task() -> None:
     asked: list[dict[str, Any]] = []
 
-    def enqueue(fields: dict[str, Any]) -> str:
+    def enqueue(word: str, fields: dict[str, Any]) -> str:
         asked.append(fields)
         return "t2"
 

@@ -34,7 +34,7 @@ from loguru import logger
 from aworker import errors
 from aworker.encoding import encode, plain
 from aworker.errors import EnqueueInvalid, ExecutionFailed, RequestDeclined, ResultInvalid, TaskInvalid
-from aworker.execution.context import Context
+from aworker.execution.context import Context, Enqueue
 from aworker.execution.failure import TEXT_CHARACTERS, leaf, told
 from aworker.execution.policy import kinds_of
 from aworker.execution.pool.frames import (
@@ -139,7 +139,7 @@ class _Child:
         try:
             call = msgspec.msgpack.decode(body, type=Call)
             context = _context(
-                call.task, send_progress, lambda: self._stopped >= number, lambda fields: self.ask(number, fields)
+                call.task, send_progress, lambda: self._stopped >= number, functools.partial(self.ask, number)
             )
             with self._within(call.task.trace):
                 kind, answer = _answer(call, context)
@@ -155,16 +155,16 @@ class _Child:
         self._running = 0
         self.send(kind, number, answer)
 
-    def ask(self, number: int, fields: dict[str, Any]) -> str:
-        """Have the worker enqueue a task at the end of the running one; its task_id."""
+    def ask(self, number: int, word: str, fields: dict[str, Any]) -> str:
+        """Have the worker enqueue a task or a group at the end of the running one; its id."""
         try:
-            encoded = msgspec.json.encode(fields)
+            encoded = msgspec.json.encode(fields, enc_hook=_plain_task)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise EnqueueInvalid(f"args must be encodable as JSON, were not: {error}; pass JSON values") from None
         with self._asking:
             if self._running != number:
                 raise EnqueueInvalid("context.enqueue must be called while its task runs, was called afterwards")
-            self.send(Kind.ASK, number, msgspec.msgpack.encode(Ask("enqueue", encoded, current_trace())))
+            self.send(Kind.ASK, number, msgspec.msgpack.encode(Ask(word, encoded, current_trace())))
             answer = msgspec.msgpack.decode(self._answers.get(), type=Answer)
         if answer.error_type:
             raise getattr(errors, answer.error_type, ExecutionFailed)(answer.error)
@@ -196,7 +196,7 @@ def _context(
     task: TaskInfo,
     progress: Callable[..., None],
     is_cancelled: Callable[[], bool],
-    enqueue: Callable[[dict[str, Any]], str],
+    enqueue: Enqueue,
 ) -> Context:
     return Context(
         task_id=task.task_id,
@@ -224,6 +224,11 @@ def _answer(call: Call, context: Context) -> tuple[Kind, bytes]:
     if len(body) > MAX_BODY_BYTES:
         raise ResultInvalid(f"result must be at most {MAX_BODY_BYTES} bytes, was {len(body)}; return less")
     return Kind.RESULT, body
+
+
+def _plain_task(value: Any) -> Any:
+    # A task of a typed handler knows by a function what it returns: that is for who enqueues it, not for the task.
+    return None if callable(value) else plain(value)
 
 
 @functools.cache

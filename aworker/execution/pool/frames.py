@@ -103,7 +103,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True):
-    """What the function wants of the worker: ``enqueue``."""
+    """What the function wants of the worker: ``enqueue`` or ``enqueue_group``."""
 
     word: str
     fields: bytes

@@ -7,17 +7,18 @@ told to every worker: who runs it stops it, who claims it later settles it witho
 from __future__ import annotations
 
 import time
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import redis.asyncio
 
 from aworker.config import Config
+from aworker.errors import PayloadInvalid
 from aworker.keys import CHANNEL, RESULT_PREFIX, Keys
 from aworker.queues import records
 from aworker.queues.hand.find import Waiting, run_script, waiting
 from aworker.queues.scripts import CANCEL
-from aworker.task import salvage_identity
+from aworker.task import decode_task, salvage_identity
 
 Found = Literal["waiting", "running", "ended", "unknown"]
 
@@ -84,6 +85,25 @@ async def _take_out(client: redis.asyncio.Redis, config: Config, keys: Keys, tas
     return taken
 
 
+def _membership(config: Config, keys: Keys, payload: bytes) -> list[Any]:
+    try:
+        task = decode_task(payload, max(config.worker.max_payload_bytes, len(payload)))
+    except PayloadInvalid:
+        return []
+    if task.flow is None or task.flow.group is None:
+        return []
+    return [
+        keys.groups,
+        task.flow.group,
+        task.flow.member,
+        task.task_id,
+        "",
+        keys.delayed,
+        keys.lease_id,
+        keys.control,
+    ]
+
+
 async def _settle(client: redis.asyncio.Redis, config: Config, keys: Keys, task_id: str, found: Waiting) -> bool:
     change = records.error(
         "",
@@ -102,6 +122,8 @@ async def _settle(client: redis.asyncio.Redis, config: Config, keys: Keys, task_
         config.results.ttl_s,
         change.record,
         CHANNEL,
+        len(change.messages),
         *change.messages,
+        *_membership(config, keys, found.payload),
     ]
     return bool(await run_script(client, CANCEL, [found.place, keys.deliveries, RESULT_PREFIX + task_id], arguments))

@@ -45,7 +45,7 @@ RATE_AFTER_S = 0.001
 class Write:
     """One item of a settle: what to do to a lease's task if the lease still stands."""
 
-    __slots__ = ("complete", "extras", "kind", "lease", "messages", "record", "task_id", "then")
+    __slots__ = ("also", "complete", "extras", "kind", "lease", "messages", "record", "task_id", "then")
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class Write:
         extras: Sequence[Any] = (),
         then: Callable[[bool], None] | None = None,
         complete: Callable[[Write], None] | None = None,
+        also: tuple[Any, ...] = (),
     ) -> None:
         self.kind = kind
         self.lease = lease
@@ -69,6 +70,8 @@ class Write:
         """Called with whether it was written down."""
         self.complete = complete
         """Called before it is sent: makes what would be in vain if an end took its place."""
+        self.also = also
+        """What goes with it in the same step, as the script reads it."""
 
     @property
     def is_final(self) -> bool:
@@ -93,6 +96,7 @@ class Write:
             *self.messages,
             len(self.extras),
             *self.extras,
+            *self.also,
         )
 
 
@@ -171,7 +175,7 @@ class Lane:
                 write.messages = (*running.messages, *write.messages)
                 running.kind = ""
                 if write.kind == "end" and write.lease.delivery == 1:
-                    write.extras = (*write.extras[:1], "1", *write.extras[2:])
+                    write.extras = (*write.extras, "1")
                 write.lease.running_write = None
         self._writes.append(write)
         self._idle.clear()

@@ -23,14 +23,14 @@ from aworker.errors import QueueUnavailable, TaskInvalid
 from aworker.keys import HEARTBEAT_PREFIX, RESULT_PREFIX, Keys
 from aworker.lease import Lease
 from aworker.metrics import totals
-from aworker.outcome import Enqueued, Outcome, Rejected, Returned
+from aworker.outcome import Outcome, Rejected, Returned
 from aworker.queues import records, scripts
 from aworker.queues.connection import Health, SideLink, address_of
 from aworker.queues.lane.admission import Admission
 from aworker.queues.lane.lane import Lane, Write
 from aworker.queues.lane.settlement import Settlement, exhausted, settlement
 from aworker.queues.pauses import Pauses
-from aworker.queues.queue import Leases, Settled
+from aworker.queues.queue import RUNS_NOW, Leases, Settled
 from aworker.task import Task, decode_task
 
 RECLAIM_BATCH = 100
@@ -72,12 +72,12 @@ class LeasedQueue:
         if not suspicion or suspicion == "reclaimed":
             return None
         if suspicion == "lease" and await self._is_leased(lease, task.task_id):
-            return "it is running now"
+            return RUNS_NOW
         if suspicion == "unread" and any(
             other is not lease and isinstance(other.task, Task) and other.task.task_id == task.task_id
             for other in self.lane.active.values()
         ):
-            return "it is running now"
+            return RUNS_NOW
         created_at_s = task.created_at_s
         if created_at_s is None:
             return None
@@ -307,8 +307,6 @@ class LeasedQueue:
             extras = ("1" if plan.counted else "", self._live.value.queues[lease.level].take_from, plan.tried)
         else:
             extras = ("1" if lease.delivery > 1 else "",)
-            if plan.enqueued:
-                extras = (*extras, "", *self._outbox(plan.enqueued))
 
         def written(done: bool) -> None:
             if done:
@@ -324,22 +322,27 @@ class LeasedQueue:
             messages=plan.messages,
             extras=extras,
             then=written,
+            also=self._also(lease, plan) if plan.enqueued or plan.group else (),
         )
 
-    def _outbox(self, enqueued: tuple[Enqueued, ...]) -> list[Any]:
+    def _also(self, lease: Lease, plan: Settlement) -> tuple[Any, ...]:
         config, keys = self._live.value, self.keys
         change = records.replaced(config.queues[-1].label, also_failed=config.results.publish_failed)
         messages = change.messages if config.results.publish else ()
-        return [
+        extras = (
             keys.lease_id,
             keys.cancelled,
             keys.control,
             keys.unique(""),
+            keys.groups,
             change.record,
             *messages,
             *[b""] * (2 - len(messages)),
-            *(value for one in enqueued for value in one.arguments()),
-        ]
+            *(plan.group or ("", "", "")),
+            *(value for one in plan.enqueued for value in one.arguments()),
+        )
+        task_id = lease.task.task_id if isinstance(lease.task, Task) else ""
+        return ("also", 0, task_id, b"", b"", 0, len(extras), *extras)
 
     def _after(self, lease: Lease, plan: Settlement) -> None:
         if plan.kind == "dead":

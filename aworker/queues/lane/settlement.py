@@ -15,7 +15,7 @@ from aworker.errors import ResultInvalid
 from aworker.lease import Lease
 from aworker.outcome import Completed, Duplicate, Enqueued, Failed, Outcome, Rejected, Retried, Returned
 from aworker.queues import records
-from aworker.task import Task, salvage_identity
+from aworker.task import Flow, Task, salvage_identity
 
 CAUSE_BYTES = 8_192
 
@@ -40,6 +40,8 @@ class Settlement(msgspec.Struct):
     """What this try ended with, one line of JSON, where another one follows that it counts for."""
     enqueued: tuple[Enqueued, ...] = ()
     """What is put where it waits in the same step."""
+    group: tuple[str, int, str] | None = None
+    """Group, number and status, ``completed`` or ``error``, of a member that has ended."""
     is_final: bool = False
     """Whether the messages are the last ones about this task."""
 
@@ -54,14 +56,23 @@ def settlement(config: Config, worker_id: str, lease: Lease, outcome: Outcome, e
         outcome, change = _encoded(config, worker_id, task, lease, outcome, execution_time_s)
         if change is not None:
             plan = Settlement("end", outcome, task.task_id, enqueued=enqueued, is_final=True)
+            if task.flow is not None:
+                plan.group = _membership(task.flow, "completed")
             return _with(config, plan, change)
     if isinstance(outcome, Duplicate):
-        return Settlement("end", outcome)
+        flow = task.flow if isinstance(task, Task) else None
+        return Settlement("end", outcome, group=None if flow is None else _membership(flow, "completed"))
     if isinstance(outcome, (Returned, Retried)):
         return _again(config, worker_id, lease, outcome)
     if isinstance(outcome, (Failed, Rejected)):
         return _ended(config, worker_id, lease, outcome)
     raise TypeError(f"outcome must be one that can be written, was {outcome!r}")
+
+
+def _membership(flow: Flow, status: str) -> tuple[str, int, str] | None:
+    if flow.group is None or (status == "completed" and flow.next):
+        return None  # of a chain that goes on the last task is the member's end
+    return flow.group, flow.member, status
 
 
 def exhausted(lease: Lease, reason: str) -> Failed:
@@ -117,6 +128,8 @@ def _ended(config: Config, worker_id: str, lease: Lease, outcome: Failed | Rejec
         isinstance(outcome, Rejected) or reason == "deliveries_exhausted" or config.dead_letters.keep_errors
     )
     plan = Settlement("dead" if keep else "end", outcome, is_final=True)
+    if isinstance(task, Task) and task.flow is not None:
+        plan.group = _membership(task.flow, "error")
     if keep:
         plan.reason = reason
         cause = outcome.cause if isinstance(outcome, Failed) else ""

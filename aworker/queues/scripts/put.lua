@@ -2,10 +2,15 @@
 -- has `call`, `match`, `format` and `now`; making a putter costs nothing until one is made.
 --
 -- names: delayed, counter, claimed, deliveries, cancelled (keys), control, channel (channels), unique, results,
---        assignments (prefixes), ttl, record of a replaced task, its messages first and second (the second perhaps '')
+--        assignments, groups (prefixes), ttl, record of a replaced task, its messages first and second (the second
+--        perhaps '')
+-- A group is a hash under the prefix, ':' and its id: `left`, the callback in `how`, `ms`, `queue`, `task_id` and
+-- `payload`, and of each member that has ended, by its number, how. When all have, the hash makes place for a string
+-- under the prefix, '_ended:' and the id, which says how they ended and expires like a result.
 -- Invariant: a key's task is the one it names, as long as that is there: nothing has to give a key back. A delayed
 --            member is '0', a number from the counter of lease ids, the queue and the payload: equal payloads are
---            delayed each for itself, and what was never leased is told from a retry.
+--            delayed each for itself, and what was never leased is told from a retry. Of a member only the first end
+--            counts; the callback leaves the hash and is put where it waits in the step of the last one.
 local function new_putter(names)
   local LOOK = 20000   -- of a longer list only so many next to each end are looked at; then a task is taken to be there
   local first = math.huge   -- the earliest that was delayed
@@ -98,6 +103,46 @@ local function new_putter(names)
       call('SET', names.unique .. key, entry, 'PX', key_ms)
     end
     return 'new', task_id
+  end
+
+  -- Begin a group whose callback is put when `total` members have ended; false where there is, or was, one of its id.
+  function putter.group(id, total, how, ms, queue, payload, task_id)
+    local key = names.groups .. ':' .. id
+    if call('EXISTS', key, names.groups .. '_ended:' .. id) > 0 then return false end
+    call('HSET', key, 'left', total, 'how', how, 'ms', ms, 'queue', queue, 'payload', payload, 'task_id', task_id)
+    return true
+  end
+
+  -- How the members of a group ended, as JSON.
+  local function summary_of(key)
+    local completed, failed = 0, {}
+    local fields = call('HGETALL', key)
+    for at = 1, #fields, 2 do
+      local status, task_id = match(fields[at + 1], '^(%a+) (.*)$')
+      if tonumber(fields[at]) and status then
+        if status == 'completed' then completed = completed + 1 else failed[#failed + 1] = task_id end
+      end
+    end
+    return format('{"completed":%d,"failed":%s}', completed, #failed > 0 and cjson.encode(failed) or '[]')
+  end
+
+  -- A member has ended as `status`, 'completed' or 'error': the last one's end puts the callback where it waits.
+  function putter.member_ended(id, member, status, task_id)
+    local key = names.groups .. ':' .. id
+    if call('EXISTS', key) == 0 or call('HSETNX', key, member, status .. ' ' .. task_id) == 0 then return end
+    if call('HINCRBY', key, 'left', -1) > 0 then return end
+    local how, ms, queue, payload, callback = unpack(call('HMGET', key, 'how', 'ms', 'queue', 'payload', 'task_id'))
+    local summary = summary_of(key)
+    local from, to = string.find(payload, '"$' .. id .. '$"', 1, true)
+    if from then payload = string.sub(payload, 1, from - 1) .. summary .. string.sub(payload, to + 1) end
+    call('DEL', key)
+    call('SET', names.groups .. '_ended:' .. id, summary, 'EX', names.ttl)
+    if putter.is_list(queue) then
+      place(how, ms, queue, payload)
+    else
+      -- Its list is none: it waits for one, as what is delayed does.
+      place('in', 1000, queue, payload)
+    end
   end
 
   -- After the last put: keep the counter, and tell workers of a task that is due before all others.

@@ -10,17 +10,20 @@
 --       'message'  messages only, while the lease stands
 --       'publish'  messages only, always (a final message said again)
 --       'end'      record, lease gone (extra 1: '1' when it was delivered before, so that the count is forgotten,
---                  extra 2: '1' when no assignment of it can stand); from extra 3 on what it enqueued, put where it waits
---                  in this same step: counter of lease ids, cancelled (keys), control channel, unique key prefix, record
---                  of a replaced task, its two messages (the second perhaps ''), then for each task: how, ms, queue,
---                  payload, task_id, unique key or '', until, its ms, conflict, all as in enqueue.lua; one whose list is
---                  none is a dead letter
+--                  extra 2: '1' when no assignment of it can stand)
 --       'dead'     as 'end', and the payload into the dead letters (extras: field, value, ..)
 --       'back'     lease gone, payload onto its list's taking end (extra 1: '1' when this delivery counts,
 --                  extra 2: 'left' | 'right' where the configuration fixes the end); a list that is none any more
 --                  is no place for it: then into the dead letters; extra 3: what this try ended with, one line, or ''
 --       'delay'    lease gone, payload into delayed (extra 1: due in ms; it counts; extra 2: as extra 3 of 'back')
--- returns { dead letters that fell off, then for each item 1 (done) or 0 (the lease is gone: nothing was written) }
+--       'also'     what goes with the item before it, if that was done, in the same step: the task was the member of a
+--                  group and has ended, what it enqueued is put where it waits. Extras: counter of lease ids, cancelled
+--                  (keys), control channel, prefixes of unique keys and of groups, record of a replaced task, its two
+--                  messages (the second perhaps ''), the group's id or '', the member's number, its status, then for
+--                  each task: how, ms, queue, payload, task_id, unique key or '', until, its ms, conflict, as in
+--                  enqueue.lua; one whose list is none is a dead letter
+-- returns { dead letters that fell off, then for each item but 'also' 1 (done) or 0 (the lease is gone: nothing was
+--           written) }
 -- What earlier tries ended with stands beside the count, in deliveries under '!' and the payload's sha1, and goes with it:
 -- a dead letter has it in its field `errors`.
 -- Invariant: the lease is removed first, so this frees before it writes, and a task is in exactly one place after it.
@@ -95,25 +98,33 @@ end
 
 --@put
 
-local OUTBOX_HEAD = 7
+local ALSO_HEAD = 11
 local putter
 
--- Put what an ended task enqueued where it waits.
-local function put_all(from, to)
+-- Put what an ended task enqueued where it waits, and count it in its group.
+local function put_all(task_id, from, to)
   release()   -- what has ended has its unique key no longer
   putter = putter or new_putter({
     delayed = delayed, counter = ARGV[from], claimed = claimed, deliveries = deliveries, cancelled = ARGV[from + 1],
-    control = ARGV[from + 2], unique = ARGV[from + 3], results = result_prefix, assignments = assignment_prefix, ttl = ttl,
-    channel = channel, record = ARGV[from + 4], first = ARGV[from + 5], second = ARGV[from + 6],
+    control = ARGV[from + 2], unique = ARGV[from + 3], groups = ARGV[from + 4], results = result_prefix,
+    assignments = assignment_prefix, ttl = ttl, channel = channel, record = ARGV[from + 5], first = ARGV[from + 6],
+    second = ARGV[from + 7],
   })
-  for each = from + OUTBOX_HEAD, to, 9 do
-    local queue, payload, task_id = ARGV[each + 2], ARGV[each + 3], ARGV[each + 4]
-    if putter.is_list(queue) then
+  local kept = 0   -- so many of the next are members of a group that is there
+  for each = from + ALSO_HEAD, to, 9 do
+    local how, ms, queue, payload, new_id, key, until_, key_ms = unpack(ARGV, each, each + 7)
+    if how == 'group' then
+      if not putter.group(new_id, ms, until_, key_ms, queue, payload, key) then kept = tonumber(ms) end
+    elseif kept > 0 then
+      kept = kept - 1
+    elseif putter.is_list(queue) then
       putter.put(unpack(ARGV, each, each + 8))
     else
-      bury(payload, { 'queue', queue, 'reason', 'queue_is_no_list', 'error', 'its list is none', 'task_id', task_id })
+      bury(payload, { 'queue', queue, 'reason', 'queue_is_no_list', 'error', 'its list is none', 'task_id', new_id })
     end
   end
+  local group, member, status = unpack(ARGV, from + 8, from + 10)
+  if group ~= '' then putter.member_ended(group, member, status, task_id) end
 end
 
 local flags = {}
@@ -127,6 +138,8 @@ while at <= #ARGV do
 
   if overtaken then
     stands = false
+  elseif kind == 'also' then
+    if flags[#flags] == 1 then put_all(task_id, extras, at - 1) end
   elseif kind == 'publish' then
     publish(messages, count)
   elseif kind == 'message' then
@@ -178,10 +191,9 @@ while at <= #ARGV do
         if record ~= '' then call('SET', result_prefix .. task_id, record, 'EX', ttl) end
       end
       publish(messages, count)
-      if kind == 'end' and at - extras > 2 then put_all(extras + 2, at - 1) end
     end
   end
-  flags[#flags + 1] = stands and 1 or 0
+  if kind ~= 'also' then flags[#flags + 1] = stands and 1 or 0 end
 end
 
 release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aworker.keys import CHANNEL
-from tests.kit.queue_scripts import NORMAL, NOW_MS, PRIORITY, Claimed, Item, Level, New, QueueScripts, outbox, task
+from tests.kit.queue_scripts import NORMAL, NOW_MS, PRIORITY, Claimed, Item, Level, New, QueueScripts, task
 
 REASON = ("queue", NORMAL, "reason", "test")
 
@@ -45,7 +45,7 @@ def test_what_an_ended_task_enqueued_is_put_where_it_waits_in_the_same_step(queu
     )
 
     for _ in range(2):
-        _, flags = queue.settle(item("end", claim, "a", "", "", *outbox(*news)), number=7)
+        _, flags = queue.settle(item("end", claim)._replace(news=news), number=7)
         assert flags == [1]
 
     assert queue.waiting(NORMAL) == [task("b")]
@@ -58,7 +58,7 @@ def test_a_task_whose_lease_is_gone_enqueues_nothing(queue: QueueScripts) -> Non
     claim = lease(queue, task("a"))
     queue.reclaim()
 
-    _, flags = queue.settle(item("end", claim, "a", "", "", *outbox(New("now", 0, NORMAL, task("b")))))
+    _, flags = queue.settle(item("end", claim)._replace(news=(New("now", 0, NORMAL, task("b")),)))
 
     assert flags == [0]
     assert queue.waiting(NORMAL) == []

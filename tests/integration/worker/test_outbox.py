@@ -26,7 +26,7 @@ def waiting(queue: QueueScripts, name: str = NORMAL) -> list[dict[str, Any]]:
 
 
 async def ended(client: Client, task_id: str) -> dict[str, Any]:
-    record = await client.result(task_id, wait_s=20)
+    record = await client.result(task_id, wait_s=60)
     assert record is not None
     return record
 
