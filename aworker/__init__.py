@@ -28,19 +28,25 @@ if TYPE_CHECKING:
     from aworker.declaring import TypedHandler, handler
     from aworker.errors import AworkerError, PermanentFailure, RequestDeclined, TaskFailed, TaskUnfinished
     from aworker.execution.context import Context
+    from aworker.execution.lifespan import lifespan
+    from aworker.execution.middleware import middleware
     from aworker.execution.retry import Retry
     from aworker.execution.schedules import schedule
     from aworker.execution.signature import INJECTED
+    from aworker.outcome import Completed, Failed, Retried
 
 __all__ = [
     "INJECTED",
     "AworkerError",
     "Client",
+    "Completed",
     "Context",
     "EnqueuedTask",
+    "Failed",
     "NewTask",
     "PermanentFailure",
     "RequestDeclined",
+    "Retried",
     "Retry",
     "SyncClient",
     "SyncEnqueuedTask",
@@ -50,6 +56,8 @@ __all__ = [
     "clear_queue",
     "get_queue_stats",
     "handler",
+    "lifespan",
+    "middleware",
     "peek_queue",
     "schedule",
 ]
@@ -57,12 +65,15 @@ __all__ = [
 _HOMES = {
     "AworkerError": "aworker.errors",
     "Client": "aworker.client.client",
+    "Completed": "aworker.outcome",
     "Context": "aworker.execution.context",
     "EnqueuedTask": "aworker.client.enqueued",
+    "Failed": "aworker.outcome",
     "INJECTED": "aworker.execution.signature",
     "NewTask": "aworker.client.enqueued",
     "PermanentFailure": "aworker.errors",
     "RequestDeclined": "aworker.errors",
+    "Retried": "aworker.outcome",
     "Retry": "aworker.execution.retry",
     "SyncClient": "aworker.client.synchronous",
     "SyncEnqueuedTask": "aworker.client.enqueued",
@@ -72,6 +83,8 @@ _HOMES = {
     "clear_queue": "aworker.client.admin",
     "get_queue_stats": "aworker.client.admin",
     "handler": "aworker.declaring",
+    "lifespan": "aworker.execution.lifespan",
+    "middleware": "aworker.execution.middleware",
     "peek_queue": "aworker.client.admin",
     "schedule": "aworker.execution.schedules",
 }

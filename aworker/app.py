@@ -20,7 +20,9 @@ import anyio
 from loguru import logger
 
 from aworker.config import Config, LiveConfig
-from aworker.errors import ConfigError
+from aworker.errors import ConfigError, LifespanFailed
+from aworker.execution.lifespan import declared_lifespans
+from aworker.execution.middleware import declared_middleware
 from aworker.execution.registry import Registry, declared
 from aworker.execution.schedules import schedules_of
 from aworker.extras import missing_of, to_install
@@ -58,6 +60,8 @@ def build_registry(config: Config, closing: AsyncExitStack | None = None) -> Reg
             ) from error
     for handler in declared:
         registry.add(handler)
+    registry.lifespans += declared_lifespans
+    registry.middleware += declared_middleware
     return registry
 
 
@@ -209,9 +213,9 @@ def run(
     try:
         _run_to_its_end(serve_it)
     except BaseExceptionGroup as group:
-        # Task groups wrap what they raise; a wrong configuration is to be told as one.
+        # Task groups wrap what they raise; what is wrong with configuration or start is to be told in its own words.
         wrong = _first(group)
-        if isinstance(wrong, ConfigError):
+        if isinstance(wrong, (ConfigError, LifespanFailed)):
             raise wrong from None
         raise
     finally:

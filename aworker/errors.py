@@ -13,6 +13,7 @@
       PermanentFailure     no other try would help: an error result and a dead letter at once
         EnqueueInvalid       what it enqueued is no task that a worker would take
       RequestDeclined      what was asked for cannot be had: an error result, no dead letter
+      LifespanFailed       what handlers need could not be opened: no task was taken (exit 1)
       ExecutionFailed      by policy: retry, dead letter
         HandlerRaised        the handler's own exception
         ResultInvalid        what it returned is nothing that JSON can say, or too large
@@ -87,6 +88,10 @@ class PermanentFailure(AworkerError):
 
 class EnqueueInvalid(PermanentFailure):
     """What a handler wants to enqueue is no task that a worker would take."""
+
+
+class LifespanFailed(AworkerError):
+    """A lifespan raised before its yield, or a handler needs what none yields."""
 
 
 class ExecutionFailed(AworkerError):

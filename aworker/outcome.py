@@ -60,6 +60,8 @@ class Failed(Outcome, frozen=True):
     """Traceback, signal or exit code, for the dead letter."""
     kinds: tuple[str, ...] = ()
     """The exception's classes, its own first, as ``module.name``."""
+    exception: BaseException | None = None
+    """What the handler raised, where it ran in the loop."""
 
 
 class Rejected(Outcome, frozen=True):
@@ -89,6 +91,8 @@ class Retried(Outcome, frozen=True):
     """The class of what it ended with; ``Retry`` where the handler asked for another run."""
     why: str = "asked"
     """``asked`` by the handler, or what would be the reason of its dead letter without ``retries``."""
+    exception: BaseException | None = None
+    """What the handler raised, where it ran in the loop."""
 
 
 class Duplicate(Outcome, frozen=True):

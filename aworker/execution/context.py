@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aworker.errors import EnqueueInvalid, ExecutionFailed
+from aworker.execution.state import State
 
 if TYPE_CHECKING:
     import loguru
@@ -29,6 +30,17 @@ Enqueue = Callable[[str, dict[str, Any]], str]
 """Takes ``enqueue`` or ``enqueue_group`` and what it was given by name; returns the id. Raises EnqueueInvalid."""
 
 
+OWN_FIELDS = frozenset({"task_id", "task_type", "queue", "delivery", "slot", "trace_id", "worker_id", "pid"})
+"""Fields of a task's lines in the log that nobody else sets."""
+
+
+_NO_STATE = State()
+
+
+def _bind_nothing(fields: dict[str, Any]) -> None:
+    """Leave the lines as they are: they are nobody's."""
+
+
 def _refuse(word: str, fields: dict[str, Any]) -> str:
     raise EnqueueInvalid("context.enqueue must be called in a worker, was called where there is none")
 
@@ -37,6 +49,8 @@ class Context:
     """One delivery of one task, seen by its handler."""
 
     __slots__ = (
+        "_bind",
+        "_bound",
         "_enqueue",
         "_is_cancelled",
         "_logger",
@@ -46,6 +60,7 @@ class Context:
         "last_error",
         "lease_id",
         "parent_id",
+        "state",
         "task_id",
         "task_type",
     )
@@ -64,6 +79,8 @@ class Context:
         offload: Offload | None = None,
         enqueue: Enqueue = _refuse,
         parent_id: str | None = None,
+        state: State | None = None,
+        bind: Callable[[dict[str, Any]], None] = _bind_nothing,
     ) -> None:
         self.task_id = task_id
         self.task_type = task_type
@@ -80,11 +97,29 @@ class Context:
         self._enqueue = enqueue
         self.parent_id = parent_id
         """The task whose handler enqueued this one; None where it was somebody else."""
+        self.state = _NO_STATE if state is None else state
+        """What the process's lifespans yielded, by name."""
+        self._bind = bind
+        self._bound: dict[str, Any] | None = None
 
     @property
     def logger(self) -> loguru.Logger:
-        """A logger whose lines carry the task's id."""
-        return self._logger.bind(task_id=self.task_id, task_type=self.task_type)
+        """A logger whose lines carry the task's id, and what `bind` has added."""
+        return self._logger.bind(**(self._bound or {}), task_id=self.task_id, task_type=self.task_type)
+
+    log = logger
+
+    def bind(self, **fields: Any) -> None:
+        """Let all further lines of the log about this task carry these fields, whoever writes them.
+
+        Raises TypeError for a field that is the task's own.
+        """
+        if taken := OWN_FIELDS & fields.keys():
+            raise TypeError(
+                f"context.bind must not set {', '.join(sorted(taken))}, which tell the task; name it otherwise"
+            )
+        self._bound = {**(self._bound or {}), **fields}
+        self._bind(fields)
 
     @property
     def cancelled(self) -> bool:

@@ -29,11 +29,14 @@ from aworker.errors import (
 )
 from aworker.execution.context import Context, ProgressSink
 from aworker.execution.failure import leaf, told
+from aworker.execution.lifespan import NOTHING_GIVEN, Given
+from aworker.execution.middleware import Around, Middleware
 from aworker.execution.policy import RetryPolicy, kinds_of
 from aworker.execution.pool.frames import TaskInfo
 from aworker.execution.pool.parent import Pool, RaisedInChild
 from aworker.execution.registry import Handler
 from aworker.execution.retry import Retry
+from aworker.execution.state import State
 from aworker.execution.steps import stepped
 from aworker.lease import Lease
 from aworker.logs import running_task
@@ -67,6 +70,7 @@ class Run:
 
     __slots__ = (
         "composed",
+        "context",
         "fields",
         "handler",
         "is_over",
@@ -88,6 +92,8 @@ class Run:
         self.stopped_with: Outcome | None = None
         self.is_stopped = False
         self.is_over = False
+        self.context: Context | None = None
+        """Where middleware has made one."""
         self.composed: list[Any] = []
         """What the handler has enqueued so far."""
         self.fields = log_fields(task, lease, slot)
@@ -138,6 +144,17 @@ class Executor:
         self._live = live
         self._pool = pool
         self._outbox = outbox
+        self._middleware: tuple[Middleware, ...] = ()
+        self._state: State | None = None
+        self._given_to = NOTHING_GIVEN
+
+    def surround(
+        self, middleware: Sequence[Middleware], given: Given, given_to: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Run tasks in middleware, and with what lifespans yielded; ``given_to``: by task type, what by name."""
+        self._middleware = tuple(middleware)
+        self._state = given.state
+        self._given_to = given_to
 
     async def execute(self, run: Run, progress: ProgressSink) -> Outcome:
         """Run a handler to its end, its timeout or its stop, inside ``run.scope``, and return the outcome.
@@ -150,7 +167,7 @@ class Executor:
         passed_on = carried.set(came_with)
         entered = None if span is None else span.enter()
         try:
-            outcome = await self._ended(run, progress)
+            outcome = await (self._around(run, progress) if self._middleware else self._ended(run, progress))
             return await self._with_enqueued(run, outcome) if run.composed or run.task.flow else outcome
         except Exception as error:  # noqa: BLE001 - the last net: no fault may end the slot
             name, message, trace = told(error)
@@ -163,6 +180,35 @@ class Executor:
                 span.leave(entered)
             carried.reset(passed_on)
             running_task.reset(named)
+
+    async def _around(self, run: Run, progress: ProgressSink) -> Outcome:
+        """Run middleware, and the handler in a scope of its own, so that what stops it lets middleware end."""
+        run.context = self._context(run, progress)
+
+        async def innermost() -> Outcome:
+            with anyio.CancelScope() as run.scope:
+                if run.is_stopped:
+                    run.scope.cancel()
+                return await self._ended(run, progress)
+            raise AssertionError("a stop is an outcome")
+
+        def raised(error: BaseException) -> Outcome:
+            return self._retried(run, _outcome_of(leaf(error)))
+
+        layers = Around(
+            self._middleware, run.task.args, run.context, innermost, lambda retry: self._asked_again(run, retry), raised
+        )
+        try:
+            outcome = await layers.run()
+        except asyncio.CancelledError:
+            if run.stopped_with is None:
+                raise
+            outcome = run.stopped_with
+        # What was stopped from outside stays as it is, whatever middleware makes of it.
+        is_final = isinstance(run.stopped_with, Lost) or (
+            isinstance(run.stopped_with, Failed) and run.stopped_with.error_type != HandlerTimedOut.__name__
+        )
+        return run.stopped_with if is_final and run.stopped_with is not None else outcome
 
     async def _ended(self, run: Run, progress: ProgressSink) -> Outcome:
         task, handler = run.task, run.handler
@@ -231,7 +277,10 @@ class Executor:
             if handler.runs_in == "process":
                 result = await self._in_child(run, handler.reference, (task.args,), progress, is_handler=True)
             else:
-                result = await stepped(handler.invoke(task.args, self._context(run, progress)), run.holds_loop)
+                context = run.context or self._context(run, progress)
+                given = self._given_to.get(task.task_type)
+                called = handler.invoke(task.args, context, given) if given else handler.invoke(task.args, context)
+                result = await stepped(called, run.holds_loop)
             if isinstance(result, Retry):
                 return self._asked_again(run, result)
             return Completed(as_object(result))
@@ -289,6 +338,8 @@ class Executor:
             offload=offload,
             enqueue=enqueue,
             parent_id=run.task.parent_id,
+            state=self._state,
+            bind=run.fields.update,
         )
 
     async def _in_child(
@@ -318,6 +369,8 @@ class Executor:
         def answer(word: str, fields: dict[str, Any]) -> Any:
             if word in ("enqueue", "enqueue_group"):
                 return self._enqueue(run, composed, word, fields)
+            if word == "bind":
+                return run.fields.update(fields)
             raise ExecutionFailed(f"a child must ask what there is an answer to, asked {word!r}")
 
         result = await self._pool.call(
@@ -346,7 +399,7 @@ class Executor:
         wait_s = policy.wait_s(run.lease.delivery)
         if _is_too_late(run, wait_s):
             return outcome
-        return Retried(outcome.error, wait_s, error_type=outcome.error_type, why=outcome.dead_letter)
+        return Retried(outcome.error, wait_s, outcome.error_type, why=outcome.dead_letter, exception=outcome.exception)
 
 
 def _is_too_late(run: Run, wait_s: float) -> bool:
@@ -400,4 +453,5 @@ def _raised(error: BaseException) -> Failed:
         dead_letter="handler_raised",
         cause=trace,
         kinds=kinds_of(type(error)),
+        exception=error,
     )

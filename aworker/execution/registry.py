@@ -6,10 +6,13 @@ A coroutine function runs in the loop, a plain function whole in a child. What i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 from aworker.errors import ConfigError
 from aworker.execution.context import Context
+from aworker.execution.lifespan import NOTHING_GIVEN, Lifespan
+from aworker.execution.middleware import Middleware
 from aworker.execution.policy import RetryPolicy
 from aworker.execution.signature import Signature, is_coroutine_function
 
@@ -61,9 +64,12 @@ class Handler:
         """What a task's args are converted to."""
         return self.signature.args_type
 
-    def invoke(self, args: Any, context: Context) -> Any:
-        """Call the function with a task's args, as they stand in it. Raises ArgumentsInvalid."""
-        return self.signature.invoke(self.signature.convert(args), context)
+    def invoke(self, args: Any, context: Context, given: Mapping[str, Any] = NOTHING_GIVEN) -> Any:
+        """Call the function with a task's args, as they stand in it, and what is given to it by name.
+
+        Raises ArgumentsInvalid.
+        """
+        return self.signature.invoke(self.signature.convert(args), context, given)
 
 
 class Registry:
@@ -84,6 +90,16 @@ class Registry:
 
     def __iter__(self) -> Iterator[Handler]:
         return iter(self._handlers.values())
+
+    @cached_property
+    def lifespans(self) -> list[Lifespan]:
+        """What is open around all tasks, in order."""
+        return []
+
+    @cached_property
+    def middleware(self) -> list[Middleware]:
+        """What runs around each task, the outermost first."""
+        return []
 
 
 declared = Registry()

@@ -27,8 +27,9 @@ from loguru import logger
 from aworker.client.outbox import Outbox
 from aworker.clock import now_s
 from aworker.config import Config, LiveConfig, ScheduleConfig, configuration_hash
-from aworker.errors import ConfigError
+from aworker.errors import ConfigError, LifespanFailed
 from aworker.execution.executor import Executor, Run
+from aworker.execution.lifespan import Given, open_lifespans
 from aworker.execution.pool.parent import LogRecord, Pool, PoolSettings, open_pool
 from aworker.execution.registry import Registry
 from aworker.logs import configure_logs, flush_logs, known_secrets, name_worker
@@ -113,6 +114,8 @@ class Supervisor:
         self._pauses = Pauses()
         self._type_limits: dict[str, int] = {}
         self._slots = 0
+        self._given = Given()
+        self._given_to: dict[str, dict[str, Any]] = {}
         self._free_numbers: list[int] = []
         """Of slots that have ended: the lowest is given first, so that the log counts slots from 1."""
         self._start_slot: Callable[[], None] = lambda: None
@@ -199,6 +202,8 @@ class Supervisor:
                 settings = self._pool_settings(config)
                 take = None if self._spans is None else self._spans.take
                 pool = await stack.enter_async_context(open_pool(settings, log=self._log_record, on_span=take))
+            self._given = await stack.enter_async_context(open_lifespans(self._registry.lifespans))
+            self._given_to = _given_to(self._registry, self._given)
             self._started = True
             await self._work(queue, pool)
 
@@ -210,6 +215,7 @@ class Supervisor:
         reaper = Reaper(self._live, queue.leases) if queue.leases is not None else None
         delayed = DelayedTasks(queue.leases) if queue.leases is not None else None
         started_at_s = now_s()
+        executor.surround(self._registry.middleware, self._given, self._given_to)
         async with anyio.create_task_group() as side:
 
             def drop_connections() -> None:
@@ -415,6 +421,7 @@ class Supervisor:
             warm=config.pool.warm,
             nice=config.pool.nice,
             recorder="" if self._spans is None else CHILD_MODULE,
+            has_lifespans=any(not one.is_async for one in self._registry.lifespans),
         )
 
     def _log_record(self, record: LogRecord) -> None:
@@ -435,6 +442,21 @@ class Supervisor:
 
     def _set_limits(self) -> None:
         self._type_limits = type_limits(self._live.value, self._registry)
+
+
+def _given_to(registry: Registry, given: Given) -> dict[str, dict[str, Any]]:
+    """Return by task type what a handler of the loop is given by name. Raises LifespanFailed."""
+    given_to = {}
+    for handler in registry:
+        wanted = handler.signature.injected
+        if wanted and handler.runs_in == "loop":
+            given_to[handler.task_type] = given.by_type(f"handler {handler.task_type}", wanted)
+        elif wanted and all(one.is_async for one in registry.lifespans):
+            raise LifespanFailed(
+                f"handler {handler.task_type} must be given {', '.join(wanted)} by a @lifespan of its child process, "
+                "there is none; a plain generator function is one"
+            )
+    return given_to
 
 
 def type_limits(config: Config, registry: Registry) -> dict[str, int]:

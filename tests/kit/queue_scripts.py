@@ -327,6 +327,13 @@ class QueueScripts:
         stays = re.compile(r"aworker:(lease_id|ends|minutes|schedules|limit:.*)|task_result:.*")
         return sorted(name for name in map(bytes.decode, self.client.scan_iter()) if not stays.fullmatch(name))
 
+    def unsettled(self) -> list[str]:
+        """Return the keys that hold tasks which have not ended, or groups whose members have not."""
+        holds = re.compile(
+            r"strategy_queue.*|aworker:(leases:.*|claimed|deliveries|delayed|cancelled|group:.*)|task_assignment:.*"
+        )
+        return sorted(name for name in map(bytes.decode, self.client.scan_iter()) if holds.fullmatch(name))
+
     def _number(self, worker: str, number: int | None) -> int:
         if number is None:
             self._numbers[worker] += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +11,8 @@ import anyio
 import msgspec
 
 from aworker.config import Config, LiveConfig, RedisConfig
+from aworker.execution.lifespan import Lifespan
+from aworker.execution.middleware import Middleware
 from aworker.execution.policy import RetryPolicy
 from aworker.execution.registry import Handler, Registry
 from aworker.worker.supervisor import Supervisor
@@ -27,11 +29,15 @@ async def running_worker(
     *,
     preload: tuple[str, ...] = (),
     policies: Mapping[str, RetryPolicy] = MappingProxyType({}),
+    lifespans: Sequence[Callable[..., Any]] = (),
+    middleware: Sequence[Middleware] = (),
 ) -> AsyncIterator[Supervisor]:
     """Run a worker while the block runs, then drain it."""
     registry = Registry()
     for task_type, function in handlers.items():
         registry.add(Handler(task_type, function, policy=policies.get(task_type, RetryPolicy())))
+    registry.lifespans += map(Lifespan, lifespans)
+    registry.middleware += middleware
     ready = anyio.Event()
     supervisor = Supervisor(LiveConfig(config), registry, preload=preload, on_ready=ready.set)
     async with anyio.create_task_group() as group:

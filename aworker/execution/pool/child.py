@@ -33,9 +33,10 @@ from loguru import logger
 
 from aworker import errors
 from aworker.encoding import encode, plain
-from aworker.errors import EnqueueInvalid, ExecutionFailed, RequestDeclined, ResultInvalid, TaskInvalid
-from aworker.execution.context import Context, Enqueue
+from aworker.errors import EnqueueInvalid, ExecutionFailed, LifespanFailed, RequestDeclined, ResultInvalid, TaskInvalid
+from aworker.execution.context import Context
 from aworker.execution.failure import TEXT_CHARACTERS, leaf, told
+from aworker.execution.lifespan import NOTHING_GIVEN, ChildLifespans, Given, declared_lifespans
 from aworker.execution.policy import kinds_of
 from aworker.execution.pool.frames import (
     MAX_BODY_BYTES,
@@ -47,7 +48,6 @@ from aworker.execution.pool.frames import (
     Kind,
     Line,
     Progress,
-    TaskInfo,
     encode_frame,
 )
 from aworker.execution.pool.output import Allowance
@@ -79,16 +79,26 @@ def serve(connection: socket.socket, output_fd: int, life_fd: int, log_level: st
     child = _Child(connection, importlib.import_module(recorder) if recorder else None)
     _take_logs(child, log_level)
     threading.Thread(target=child.listen, daemon=True, name="pool").start()
+    try:
+        child.lifespans.begin()
+    except LifespanFailed as error:
+        child.log("ERROR", str(error))
+        os._exit(70)
     child.send(Kind.READY, os.getpid())
-    while True:
-        child.run(*child.calls.get())
+    while (call := child.calls.get()) is not None:
+        child.run(*call)
+    child.lifespans.end()
+    _flush_output()
+    os._exit(0)
 
 
 class _Child:
     """Answers calls; ``surroundings`` is what one must leave to the next."""
 
     def __init__(self, connection: socket.socket, recorder: Any = None) -> None:
-        self.calls: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
+        self.calls: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        """What to run; None when it is to end."""
+        self.lifespans = ChildLifespans(declared_lifespans)
         self._connection = connection
         self._sending = threading.Lock()
         self._running = 0
@@ -122,6 +132,8 @@ class _Child:
                         self._stopped = number
                     elif kind is Kind.ANSWER:
                         self._answers.put(body)
+                    elif kind is Kind.LEAVE:
+                        self.calls.put(None)
         finally:
             os._exit(0)
 
@@ -138,11 +150,22 @@ class _Child:
 
         try:
             call = msgspec.msgpack.decode(body, type=Call)
-            context = _context(
-                call.task, send_progress, lambda: self._stopped >= number, functools.partial(self.ask, number)
+            context = Context(
+                task_id=call.task.task_id,
+                task_type=call.task.task_type,
+                delivery=call.task.delivery,
+                lease_id=call.task.lease_id,
+                last_error=call.task.last_error,
+                logger=logger,
+                progress=send_progress,
+                is_cancelled=lambda: self._stopped >= number,
+                enqueue=functools.partial(self.ask, number),
+                parent_id=call.task.parent_id,
+                state=self.lifespans.given.state,
+                bind=lambda fields: self.bind(number, fields),
             )
             with self._within(call.task.trace):
-                kind, answer = _answer(call, context)
+                kind, answer = _answer(call, context, self.lifespans.given)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, SystemExit too
             kind, answer = _failure(leaf(error))
         _flush_output()
@@ -183,6 +206,10 @@ class _Child:
         if self._span_allowance.take():
             self.send(Kind.SPAN, self._running, body)
 
+    def bind(self, number: int, fields: dict[str, Any]) -> None:
+        """Let further lines about the running task carry these fields."""
+        self.ask(number, "bind", fields)
+
     def log(self, level: str, message: str) -> None:
         if self._log_allowance.take():
             self._send_line(level, message)
@@ -192,29 +219,12 @@ class _Child:
         self.send(Kind.LOG, self._running, msgspec.msgpack.encode(line))
 
 
-def _context(
-    task: TaskInfo,
-    progress: Callable[..., None],
-    is_cancelled: Callable[[], bool],
-    enqueue: Enqueue,
-) -> Context:
-    return Context(
-        task_id=task.task_id,
-        task_type=task.task_type,
-        delivery=task.delivery,
-        lease_id=task.lease_id,
-        last_error=task.last_error,
-        logger=logger,
-        progress=progress,
-        is_cancelled=is_cancelled,
-        enqueue=enqueue,
-        parent_id=task.parent_id,
-    )
-
-
-def _answer(call: Call, context: Context) -> tuple[Kind, bytes]:
+def _answer(call: Call, context: Context, given: Given) -> tuple[Kind, bytes]:
     if call.convert:
-        result = _handler(call.function).invoke(call.arguments[0], context)
+        handler = _handler(call.function)
+        wanted = handler.signature.injected
+        named = given.by_type(f"handler {call.task.task_type}", wanted) if wanted else NOTHING_GIVEN
+        result = handler.invoke(call.arguments[0], context, named)
     else:
         result = _resolve(call.function)(*call.arguments, context)
     if isinstance(result, Retry):

@@ -35,6 +35,8 @@ class Kind(IntEnum):
     """The call of this number is to stop soon."""
     ANSWER = 3
     """An `Answer` to what the running call asked."""
+    LEAVE = 4
+    """End what is open and exit."""
     # from a child
     READY = 16
     """Warm and waiting for calls."""
@@ -103,7 +105,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True):
-    """What the function wants of the worker: ``enqueue`` or ``enqueue_group``."""
+    """What the function wants of the worker: ``enqueue``, ``enqueue_group`` or ``bind``."""
 
     word: str
     fields: bytes

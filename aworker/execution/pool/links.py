@@ -22,7 +22,7 @@ import anyio.to_thread
 import msgspec
 
 from aworker.errors import ConfigError, ExecutionFailed
-from aworker.execution.pool.frames import FrameError, FrameReader, Kind
+from aworker.execution.pool.frames import FrameError, FrameReader, Kind, encode_frame
 from aworker.execution.pool.output import Output
 
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from aworker.execution.pool.server import main"
@@ -65,6 +65,8 @@ class ChildLink(asyncio.Protocol, Generic[C]):
         """Whether its fork server is gone, so that nobody reports its wait status."""
         self.spoiled = False
         """Whether its call left something behind, so that it takes no other."""
+        self.is_leaving = False
+        """Whether it was asked to end what it has open: what it says until then is still heard."""
         self.gone = False
         self.closed = asyncio.Event()
         """Set when the socket's descriptor is closed."""
@@ -113,6 +115,12 @@ class ChildLink(asyncio.Protocol, Generic[C]):
         if self.pid > 0 and self._status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    def ask_to_leave(self, within_s: float) -> None:
+        """Let an idle child end what it has open and exit; it is killed when it has not in time."""
+        self.is_leaving = True
+        self.send(encode_frame(Kind.LEAVE, 0))
+        self.after(within_s, self.finish)
 
     def leave(self) -> None:
         """Let an idle child end; it is killed when it has not in a moment."""
@@ -193,7 +201,7 @@ class ChildLink(asyncio.Protocol, Generic[C]):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
 
     def data_received(self, data: bytes) -> None:
-        if self.gone or self.cause:
+        if self.gone or (self.cause and not self.is_leaving):
             return
         try:
             for kind, number, body in self._frames.feed(data):

@@ -43,6 +43,7 @@ from aworker.errors import (
     TaskInvalid,
 )
 from aworker.execution.context import ProgressSink
+from aworker.execution.lifespan import END_S
 from aworker.execution.pool.frames import (
     Answer,
     Ask,
@@ -92,6 +93,8 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """Log records of children below it are not sent."""
     warm: bool = True
     """Start the children when the pool opens; else with the first call, so that a pool without work costs nothing."""
+    has_lifespans: bool = False
+    """Whether children have something open that they are to end before they go."""
     nice: int = 0
     """How far children step back behind other processes, 0 to 19: so that heavy work does not hold up the loop."""
     recorder: str = ""
@@ -279,6 +282,8 @@ class Pool:
         self._closed = False
         self._changed = asyncio.Event()
         self._failed_starts = 0
+        self._start_trouble = ""
+        """What a child said last that did not become ready."""
         self._memory_timer: asyncio.TimerHandle | None = None
         self._started = self._died = self._recycled = 0
         self._killed = Counter(dict.fromkeys(KILLS, 0))
@@ -398,7 +403,7 @@ class Pool:
         with anyio.move_on_after(_START_S):
             while len(self._idle) < self._size:
                 if self._is_broken:
-                    raise ExecutionFailed(_NOT_READY)
+                    raise ExecutionFailed(f"{_NOT_READY}: {self._start_trouble}" if self._start_trouble else _NOT_READY)
                 await anyio.sleep(0.005)
             return
         raise ExecutionFailed(f"the pool's children were not ready after {_START_S:.0f} s; the log may say why")
@@ -410,6 +415,8 @@ class Pool:
         for call in self._waiting.drain():
             call.end(ExecutionFailed("the pool was closed before the call had its turn"))
         children = [*self._children.values(), *self._leaving]
+        if self._settings.has_lifespans:
+            await self._let_lifespans_end(children)
         for child in children:
             if (running := self._take_back(child)) is not None:
                 running.end(ExecutionFailed("the pool was closed while the call ran"))
@@ -426,6 +433,15 @@ class Pool:
             await child.closed.wait()
         for child in self._unreaped:
             await anyio.to_thread.run_sync(child.reap)
+
+    async def _let_lifespans_end(self, children: list[ChildLink[_PendingCall]]) -> None:
+        for child in children:
+            if child.call is None and not child.is_leaving:
+                child.cause = child.cause or "was let go"
+                child.ask_to_leave(END_S)
+        with anyio.move_on_after(END_S):
+            while any(not child.gone for child in children if child.is_leaving):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
 
     # -- calls
 
@@ -502,6 +518,8 @@ class Pool:
         call = child.call
         if kind is Kind.LOG:
             line = msgspec.msgpack.decode(body, type=Line)
+            if not child.ready and line.level == "ERROR":
+                self._start_trouble = line.message
             self._say(line.level, line.message, child, source="logger", logged_at=line.logged_at, span=line.span)
         elif kind is Kind.SPAN:
             if self._span_sink is not None:
@@ -602,7 +620,10 @@ class Pool:
         self._recycled += 1
         self._forget(child)
         self._leaving.add(child)
-        child.leave()
+        if self._settings.has_lifespans:
+            child.ask_to_leave(END_S)
+        else:
+            child.leave()
         self._changed.set()
 
     def _forget(self, child: ChildLink[_PendingCall]) -> None:
@@ -617,7 +638,7 @@ class Pool:
             await self._changed.wait()
             self._changed.clear()
             if not self._was_ready and self._failed_starts > self._size:
-                self._refuse(_NOT_READY)
+                self._refuse(f"{_NOT_READY}: {self._start_trouble}" if self._start_trouble else _NOT_READY)
             if not self._is_needed:
                 continue
             while len(self._children) > self._size + 1 and self._idle:

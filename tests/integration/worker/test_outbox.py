@@ -144,7 +144,7 @@ async def test_of_a_task_that_is_tried_again_only_the_last_try_enqueues(queue: Q
         await eventually(lambda: _holds(seen))
 
     assert seen == [3]
-    assert queue.left_behind() == []
+    assert queue.unsettled() == []
 
 
 async def test_what_is_wrong_is_told_where_it_is_enqueued(queue: QueueScripts, redis_url: str) -> None:
